@@ -1,0 +1,69 @@
+"""rayplat: the AI infrastructure platform on Ray.
+
+Knows only which public name lives where; it imports nothing until a name is asked for, so that
+`import rayplat` stays cheap and never reaches ray, torch or mlflow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rayplat.core.errors import RayplatError, UserError
+    from rayplat.core.project.model import Autoscale, Decay, Drift, Gate, Label, Replay
+    from rayplat.core.project.project import Project
+    from rayplat.core.project.table import Check, Column, Kafka, Reference, in_range, not_null, one_of
+    from rayplat.core.project.view import window
+    from rayplat.train.run import TrainRun
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    name: module
+    for module, names in {
+        "rayplat.core.errors": ("RayplatError", "UserError"),
+        "rayplat.core.project.model": ("Autoscale", "Decay", "Drift", "Gate", "Label", "Replay"),
+        "rayplat.core.project.project": ("Project",),
+        "rayplat.core.project.table": (
+            "Check",
+            "Column",
+            "Kafka",
+            "Reference",
+            "in_range",
+            "not_null",
+            "one_of",
+        ),
+        "rayplat.core.project.view": ("window",),
+        "rayplat.train.run": ("TrainRun",),
+    }.items()
+    for name in names
+}
+
+__all__ = [
+    "Autoscale",
+    "Check",
+    "Column",
+    "Decay",
+    "Drift",
+    "Gate",
+    "Kafka",
+    "Label",
+    "Project",
+    "RayplatError",
+    "Reference",
+    "Replay",
+    "TrainRun",
+    "UserError",
+    "in_range",
+    "not_null",
+    "one_of",
+    "window",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that owns a public name when the name is first used."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rayplat' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""Web pages over typed, read-only snapshots of the platform."""

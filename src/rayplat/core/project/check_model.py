@@ -1,0 +1,180 @@
+"""What makes a declared model hold together: rows, label, features, periods, functions and gates.
+
+Knows models and what they are made of; endpoints and monitors are checked beside it.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rayplat.core.project.check_table import check_expression
+from rayplat.core.project.check_view import check_table_of
+from rayplat.core.project.faults import Faults
+from rayplat.core.project.model import METRICS, Gate, Label, Model
+from rayplat.core.project.table import Column, Table
+from rayplat.core.project.view import FeatureView, RequestView
+
+if TYPE_CHECKING:
+    from rayplat.core.project.project import Project
+
+BASELINES = ("base_rate", "gradient_boosting")
+"""What a gate's `beats` may name."""
+
+
+def check_model(model: Model, project: "Project", faults: Faults) -> None:
+    """Note every fault of one model of the project."""
+    where, name = model.where, f"model {model.name!r}"
+    faults.name(where, "a model", model.name)
+    if check_table_of(where, f"{name}: rows", model.rows, project.tables, faults):
+        if model.rows.event_time is None:
+            faults.add(
+                where,
+                f"{name}: its rows table {model.rows.name!r} has no event_time",
+                "declare when each row asks",
+            )
+        _check_label(model, project, faults)
+        _check_features(model, project, faults)
+    _check_periods(model, faults)
+    faults.takes(where, f"{name}: network", model.network, 1)
+    faults.takes(where, f"{name}: the training function", model.train, 1)
+    _check_workers(model, faults)
+    faults.expect(where, f"{name}: seed", model.seed, int, "a whole number")
+    if faults.expect(where, f"{name}: gates", model.gates, tuple, "a list of rp.Gate"):
+        for gate in model.gates:
+            _check_gate(model, gate, faults)
+
+
+def _check_label(model: Model, project: "Project", faults: Faults) -> None:
+    where, subject = model.where, f"model {model.name!r}: the label"
+    label: Any = model.label
+    if not faults.expect(where, subject, label, Label, "an rp.Label(…)"):
+        return
+    if not check_table_of(where, f"{subject}'s source", label.source, project.tables, faults):
+        return
+    if label.source.event_time is None:
+        faults.add(
+            where,
+            f"{subject}'s source {label.source.name!r} has no event_time",
+            "declare when an outcome happened: a label must not be known before it",
+        )
+    check_expression(where, subject, label.value, label.source, faults, boolean=True)
+    if not isinstance(label.on, str | tuple | list):
+        faults.expect(where, f"{subject}: on", label.on, tuple, "a column's name or several")
+        return
+    if not label.keys:
+        faults.add(where, f"{subject} has no columns in `on`", "name the columns that join it to the rows")
+    for key in label.keys:
+        there = [
+            faults.known(where, f"{subject}: in {table.name!r} the column", key, table.columns)
+            for table in (model.rows, label.source)
+        ]
+        if all(there):
+            _check_same_type(model, subject, key, label.source, faults)
+
+
+def _check_same_type(model: Model, subject: str, column: str, other: Table, faults: Faults) -> None:
+    left, right = model.rows.columns[column], other.columns[column]
+    if isinstance(left, Column) and isinstance(right, Column) and left.type != right.type:
+        faults.add(
+            model.where,
+            f"{subject}: {column!r} is {left.type} in {model.rows.name!r} and {right.type} in {other.name!r}",
+            "declare the same type in both tables",
+        )
+
+
+def _check_features(model: Model, project: "Project", faults: Faults) -> None:
+    where, name = model.where, f"model {model.name!r}"
+    if not faults.expect(where, f"{name}: features", model.features, tuple, "a list of views"):
+        return
+    if not model.features:
+        faults.add(where, f"{name} has no features", "list the views that it reads")
+    faults.unique(
+        f"view of {name}",
+        [(v.name, where) for v in model.features if isinstance(v, FeatureView | RequestView)],
+    )
+    for view in model.features:
+        if not faults.expect(where, f"{name}: a feature", view, (FeatureView, RequestView), "a view"):
+            continue
+        if not any(view is own for own in project.views):
+            faults.add(
+                where,
+                f"{name}: view {view.name!r} is of another project",
+                "use what project.feature_view(…) returned",
+            )
+        elif isinstance(view, RequestView):
+            _check_asking(model, view, faults)
+        elif isinstance(view.entity, tuple) and isinstance(view.source, Table):
+            _check_entity(model, view, faults)
+
+
+def _check_asking(model: Model, view: RequestView, faults: Faults) -> None:
+    if view.source is not model.rows:
+        source = getattr(view.source, "name", view.source)
+        faults.add(
+            model.where,
+            f"model {model.name!r}: view {view.name!r} is of rows of {source!r}, not {model.rows.name!r}",
+            "a request view's source is the table whose rows ask",
+        )
+
+
+def _check_entity(model: Model, view: FeatureView, faults: Faults) -> None:
+    subject = f"model {model.name!r}: view {view.name!r}"
+    for column in view.entity:
+        asked = f"{subject}: in {model.rows.name!r} the entity column"
+        if (
+            faults.known(model.where, asked, column, model.rows.columns)
+            and isinstance(view.source.columns, Mapping)
+            and column in view.source.columns
+        ):
+            _check_same_type(model, subject, column, view.source, faults)
+
+
+def _check_periods(model: Model, faults: Faults) -> None:
+    where, name = model.where, f"model {model.name!r}"
+    wanted = "a time such as '2013-07-01'"
+    good = [
+        faults.expect(where, f"{name}: {field}", getattr(model, field), datetime, wanted)
+        for field in ("train_until", "test_until")
+    ]
+    if all(good) and model.train_until >= model.test_until:
+        faults.add(
+            where,
+            f"{name}: train_until {model.train_until:%Y-%m-%d %H:%M} is not before "
+            f"test_until {model.test_until:%Y-%m-%d %H:%M}",
+            "rows from train_until to test_until are the test: leave some",
+        )
+
+
+def _check_workers(model: Model, faults: Faults) -> None:
+    workers: Any = model.workers
+    good = (
+        isinstance(workers, tuple | list)
+        and len(workers) == 2
+        and all(isinstance(n, int) and not isinstance(n, bool) for n in workers)
+        and 1 <= workers[0] <= workers[1]
+    )
+    if not good:
+        faults.add(
+            model.where,
+            f"model {model.name!r}: workers is {workers!r}",
+            "give the least and the most, 1 or more: (1, 2)",
+        )
+
+
+def _check_gate(model: Model, gate: Any, faults: Faults) -> None:
+    where, subject = model.where, f"model {model.name!r}: a gate"
+    if not faults.expect(where, subject, gate, Gate, "an rp.Gate(…)"):
+        return
+    faults.known(where, f"{subject}: the metric", gate.metric, METRICS)
+    subject = f"model {model.name!r}: the gate on {gate.metric!r}"
+    if gate.at_least is None and gate.at_most is None and gate.beats is None:
+        faults.add(where, f"{subject} has no bound", "give at_least, at_most or beats")
+    numbers = [
+        faults.expect(where, f"{subject}: {bound}", getattr(gate, bound), (int, float), "a number")
+        for bound in ("at_least", "at_most")
+        if getattr(gate, bound) is not None
+    ]
+    if len(numbers) == 2 and all(numbers) and (gate.at_least or 0) > (gate.at_most or 0):
+        faults.add(where, f"{subject}: at_least {gate.at_least} is over at_most {gate.at_most}", "swap them")
+    if gate.beats is not None:
+        faults.known(where, f"{subject}: the baseline", gate.beats, BASELINES)

@@ -1,0 +1,139 @@
+"""The settings: one frozen tree, the only place where the environment is read.
+
+Knows every knob, its default and its meaning; it does not know what a knob does to a store.
+"""
+
+import getpass
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rayplat.core.secrets import masked
+
+_URL = re.compile(r"^(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<rest>.*)$", re.IGNORECASE | re.DOTALL)
+
+
+def absolute_address(address: str, base: Path) -> str:
+    """An address whose local path does not depend on the working folder.
+
+    Args:
+        address: a URL, or a plain path (taken as `file://`). `file://`, and `sqlite:///` as in
+            SQLAlchemy, may hold a relative path; every other URL is returned as it is.
+        base: the absolute folder that relative paths are against.
+    """
+    match = _URL.match(address)
+    if match is None:
+        return f"file://{_absolute(address, base)}"
+    scheme, rest = match["scheme"].lower(), match["rest"]
+    if scheme == "file":
+        return f"file://{_absolute(rest, base)}"
+    if scheme.startswith("sqlite") and rest.startswith("/") and rest not in ("/", "/:memory:"):
+        return f"{match['scheme']}:///{_absolute(rest[1:], base)}"
+    return address
+
+
+def _absolute(path: str, base: Path) -> Path:
+    return base / Path(path).expanduser()
+
+
+def _operating_system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container may run under a uid that has no name
+        return "unknown"
+
+
+class _Part(BaseModel):
+    # Errors must not repeat the input: it may hold a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, masked(name or "", value)) for name, value in super().__repr_args__()]
+
+
+class KafkaSettings(_Part):
+    """How Kafka is reached."""
+
+    bootstrap: str = Field("", description="host:port of the brokers; empty: the development broker")
+    options: dict[str, str] = Field({}, description="further librdkafka options, such as sasl.username")
+
+
+class IngestSettings(_Part):
+    """How events are read."""
+
+    batch_rows: int = Field(100_000, ge=1, description="most records of a partition in one commit")
+    poll_timeout_s: float = Field(10.0, gt=0, description="longest wait for a broker that is silent, s")
+
+
+class RaySettings(_Part):
+    """The Ray that `rayplat up` starts, or the one that it joins."""
+
+    address: str = Field("", description="address of a running cluster; empty: start one on this machine")
+    spec: str = Field(
+        "cluster/platform.yaml", description="the cluster file; the defaults if it is not there"
+    )
+    bind: str = Field("127.0.0.1", description="the address that everything listens on")
+    cpus: int = Field(0, ge=0, description="logical CPUs of the local node; 0: as many as the machine has")
+    object_store_mib: int = Field(512, ge=128, description="size of the local object store, MiB")
+    dashboard_port: int = Field(0, ge=0, description="port of dashboard and jobs API; 0: a free one")
+
+
+class ServeSettings(_Part):
+    """Where endpoints answer."""
+
+    host: str = Field("127.0.0.1", description="the address that endpoints listen on")
+    port: int = Field(8000, ge=0, description="the port that endpoints listen on; 0: a free one")
+
+
+class LogSettings(_Part):
+    """What is logged."""
+
+    level: str = Field("WARNING", description="DEBUG, INFO, WARNING or ERROR")
+    format: str = Field("auto", description="text, json, or auto: text in a terminal, else json")
+
+
+class Settings(_Part):
+    """All settings of one platform. Relative paths are made absolute against the working folder."""
+
+    home: Path = Field(Path(".rayplat"), description="folder of the embedded platform")
+    warehouse: str = Field("", description="file://, s3:// or gs:// of tables and artifacts")
+    database: str = Field("", description="sqlite:/// or postgresql:// of catalog, registry and audit")
+    online: str = Field("", description="sqlite:/// of the online store")
+    user: str = Field("", description="who acts; empty: the user of the operating system")
+    kafka: KafkaSettings = KafkaSettings()
+    ingest: IngestSettings = IngestSettings()
+    ray: RaySettings = RaySettings()
+    serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_places(cls, data: Any) -> Any:
+        values = dict(data)
+        home = values.get("home") or ".rayplat"
+        if not isinstance(home, str | Path):
+            return values
+        folder = Path.cwd()
+        values["home"] = home = _absolute(str(home), folder)
+        places = {
+            "warehouse": f"file://{home}/warehouse",
+            "database": f"sqlite:///{home}/rayplat.db",
+            "online": f"sqlite:///{home}/online.db",
+        }
+        for name, default in places.items():
+            given = values.get(name) or default
+            values[name] = absolute_address(given, folder) if isinstance(given, str) else given
+        values["user"] = values.get("user") or _operating_system_user()
+        return values
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the running processes of this platform are written down (pids, ports, token)."""
+        return self.home / "run"
+
+    def with_home(self, home: Path) -> Self:
+        """The default settings with another home; for tests and short-lived platforms."""
+        return type(self)(home=home)

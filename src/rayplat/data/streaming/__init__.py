@@ -1,0 +1,1 @@
+"""Streams: sources with offsets, the exactly-once ingest, and the development broker that replays a world."""

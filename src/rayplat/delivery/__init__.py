@@ -1,0 +1,1 @@
+"""How a model reaches its users: gates, promotion and the whole loop from events to a passport."""

@@ -1,0 +1,1 @@
+"""Who answers for what: the audit log that cannot be edited unseen, and the passport of a prediction."""

@@ -1,0 +1,132 @@
+"""One entry of the audit log, and the hash that chains it to the one before.
+
+Knows the canonical form of an entry and how an event becomes one; it does not know where entries are kept.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from rayplat.core.errors import UserError
+from rayplat.core.events import (
+    AliasMoved,
+    EndpointDeployed,
+    Event,
+    ModelRegistered,
+    RunFinished,
+    SnapshotCommitted,
+    TrainingSetBuilt,
+)
+
+GENESIS = "0" * 64
+"""What stands for the previous hash of the first entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who did what to what, when.
+
+    Attributes:
+        seq: 1 for the first entry, then without a gap.
+        at: when, in UTC.
+        actor: who answers for it.
+        action: what was done, such as `alias.moved`.
+        subject: what it was done to, such as `late_arrival@champion`.
+        details: JSON values only.
+        previous: the hash of the entry before, or `GENESIS`.
+        hash: SHA-256 (hex) over `previous` and the canonical JSON of the other fields.
+    """
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    details: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last entry's place and hash: what to note elsewhere, so that a cut tail is seen."""
+
+    seq: int
+    hash: str
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys, no blanks, text as it is, and no NaN: the same bytes for the same value.
+
+    Raises:
+        UserError: the value holds something that JSON has no form for.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{value!r} cannot be written to the audit log: {error}",
+            "give JSON values only: text, finite numbers, true, false, null, lists and objects",
+        ) from error
+
+
+def chained_hash(
+    previous: str, seq: int, at: str, *, actor: str, action: str, subject: str, details: str
+) -> str:
+    """The hash of an entry: SHA-256 over `previous`, a line break, and the canonical JSON of the rest.
+
+    Args:
+        previous: 64 hex digits.
+        at: ISO 8601 text, as it is stored.
+        details: canonical JSON text, as it is stored: what is hashed is what a reader sees.
+    """
+    body = canonical([seq, at, actor, action, subject, details])
+    return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
+
+
+def described(event: Event) -> tuple[str, str, dict[str, Any]] | None:
+    """The action, subject and details that stand for an event; the details are its own fields.
+
+    None for an event that is not one of `rayplat.core.events`: it is one domain's own telemetry, and would
+    bury what somebody answers for.
+    """
+    named = _named(event)
+    if named is None:
+        return None
+    details = {f.name: _plain(getattr(event, f.name)) for f in fields(event) if f.name != "at"}
+    return *named, details
+
+
+def _named(event: Event) -> tuple[str, str] | None:
+    named = None
+    match event:
+        case SnapshotCommitted():
+            named = "snapshot.committed", event.table
+        case TrainingSetBuilt():
+            named = "training_set.built", event.model
+        case RunFinished():
+            named = "run.finished", f"{event.model}/{event.run_id}"
+        case ModelRegistered():
+            named = "model.registered", f"{event.model}/{event.version}"
+        case AliasMoved():
+            named = "alias.moved", f"{event.model}@{event.alias}"
+        case EndpointDeployed():
+            named = "endpoint.deployed", event.endpoint
+    return named
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: times as ISO text, and numbers that JSON lacks as text."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

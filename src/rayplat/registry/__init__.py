@@ -1,0 +1,1 @@
+"""The registry: verified model artifacts, their manifests, runs, versions and aliases."""

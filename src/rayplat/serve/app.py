@@ -1,0 +1,236 @@
+"""Deploying an endpoint: one Ray Serve application each, under `/endpoints/<name>`.
+
+Knows which version is to answer and how Serve is asked for it; it does not know how a replica answers.
+Ray must be connected.
+"""
+
+import itertools
+import logging
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from rayplat.core.errors import NotFoundError, UnavailableError
+from rayplat.core.events import EndpointDeployed, EventBus
+from rayplat.core.project.model import Endpoint
+from rayplat.core.project.project import Project
+from rayplat.core.settings import Settings
+from rayplat.features.definition import digest, digest_of
+from rayplat.registry.artifact import read_manifest
+from rayplat.registry.store import Registry
+from rayplat.serve.predictor import check_definitions
+from rayplat.serve.proxy import ensure_proxy, proxy_address
+from rayplat.serve.replica import Replica, declared_model
+from rayplat.serve.spec import EndpointSpec
+
+CHAMPION = "champion"
+_MOST_REQUESTS_A_REPLICA = 64
+_TARGET_REQUESTS_A_REPLICA = 8
+_HEALTHY_WITHIN_S = 60.0
+_ASK_TIMEOUT_S = 20.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(r'\s+File ".*", line \d+')
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointInfo:
+    """A deployed endpoint. `url` is where predictions are asked for by POST."""
+
+    url: str
+    model: str
+    version: int
+
+    @property
+    def about_url(self) -> str:
+        """Where GET tells the model, its version and what a request must hold."""
+        return self.url.removesuffix("/predict")
+
+
+def deploy(
+    settings: Settings, project: Project, endpoint: Endpoint, registry: Registry, bus: EventBus
+) -> EndpointInfo:
+    """Let an endpoint answer with the champion of its model; returns when it is healthy.
+
+    The same champion again is found running and nothing is done. A new one replaces the old without a
+    gap. Emits EndpointDeployed after a change.
+
+    Raises:
+        NotFoundError: the model has no champion.
+        IntegrityError: its manifest is not what was registered.
+        UserError: the features are not defined as they were in training, or the port is taken.
+        UnavailableError: the replicas do not come up; the message is theirs.
+    """
+    spec = _spec(settings, project, endpoint, registry)
+    base = ensure_proxy(settings)
+    about = f"{base}/endpoints/{endpoint.name}"
+    info = EndpointInfo(f"{about}/predict", spec.model, spec.version)
+    if endpoint.name in _applications() and _deployed(about) == spec.fingerprint():
+        return info
+    _run(spec)
+    _wait_healthy(about, spec.fingerprint())
+    bus.emit(EndpointDeployed(endpoint=spec.endpoint, model=spec.model, version=spec.version))
+    return info
+
+
+def undeploy(settings: Settings, endpoint: Endpoint | str) -> bool:
+    """Take an endpoint down; its replicas finish what they have begun.
+
+    Returns:
+        Whether it was there.
+    """
+    name = endpoint if isinstance(endpoint, str) else endpoint.name
+    if proxy_address() is None or name not in _applications():
+        return False
+    from ray import serve
+
+    serve.delete(name)
+    return True
+
+
+def endpoint_url(settings: Settings, name: str) -> str:
+    """Where a deployed endpoint answers predictions.
+
+    Raises:
+        NotFoundError: it is not deployed.
+    """
+    base = proxy_address()
+    if base is None or name not in _applications():
+        raise NotFoundError(f"the endpoint {name!r} is not deployed", "deploy it: rayplat serve deploy")
+    return f"{base}/endpoints/{name}/predict"
+
+
+def _spec(settings: Settings, project: Project, endpoint: Endpoint, registry: Registry) -> EndpointSpec:
+    model = declared_model(project, endpoint.model)
+    champion = registry.by_alias(model.name, CHAMPION)
+    if champion is None:
+        raise NotFoundError(
+            f"the model {model.name!r} has no {CHAMPION}", "train it and let a version pass its gates"
+        )
+    # A replica checks all this again; here the fault is told at once, and by its own class.
+    check_definitions(model, read_manifest(champion.artifact_uri, champion.manifest_sha256))
+    return EndpointSpec(
+        settings=settings,
+        project=_address_for_workers(project.address),
+        definitions_sha256=digest_of([digest(view) for view in model.features]),
+        endpoint=endpoint.name,
+        model=model.name,
+        version=champion.version,
+        artifact_uri=champion.artifact_uri,
+        manifest_sha256=champion.manifest_sha256,
+        autoscale=replace(endpoint.autoscale),
+    )
+
+
+def _address_for_workers(address: str) -> str:
+    """The project's address as a replica finds it.
+
+    A job with a working folder takes the folder along, and a relative address means the same there.
+    Without one, a replica runs on this machine in another folder: the path is made absolute.
+    """
+    import ray
+
+    if ray.get_runtime_context().runtime_env.get("working_dir"):
+        return address
+    path = Path(address).expanduser()
+    dotted = Path(*address.split("."))
+    for candidate in (path, path.with_name(f"{path.name}.py"), dotted, dotted.with_name(f"{dotted.name}.py")):
+        if candidate.exists():
+            return str(candidate.absolute())
+    return address
+
+
+def _run(spec: EndpointSpec) -> None:
+    from ray import serve
+
+    declare = serve.deployment(
+        name="replica",
+        max_ongoing_requests=_MOST_REQUESTS_A_REPLICA,
+        max_constructor_retry_count=2,
+        graceful_shutdown_timeout_s=10,
+        ray_actor_options=_actor_options(spec),
+        **_scale(spec),
+    )
+    application = declare(serve.ingress()(Replica)).bind(spec)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        serve.run(application, name=spec.endpoint, route_prefix=f"/endpoints/{spec.endpoint}")
+    except RuntimeError as error:
+        raise UnavailableError(
+            f"the endpoint {spec.endpoint!r} does not come up: {_reason(spec.endpoint, error)}",
+            "mend what the replica tells, and deploy again",
+        ) from error
+
+
+def _actor_options(spec: EndpointSpec) -> dict[str, Any]:
+    import ray
+
+    job = ray.get_runtime_context().runtime_env
+    # Polars takes its threads from the environment when it is imported. More threads than a replica has
+    # CPUs only wait for each other: one is a quarter faster on the small frames of a request.
+    threads = {"POLARS_MAX_THREADS": str(max(1, int(spec.autoscale.cpus)))}
+    return {
+        "num_cpus": spec.autoscale.cpus,
+        "num_gpus": spec.autoscale.gpus,
+        "runtime_env": {**job, "env_vars": {**job.get("env_vars", {}), **threads}},
+    }
+
+
+def _scale(spec: EndpointSpec) -> dict[str, Any]:
+    scale = spec.autoscale
+    if scale.least == scale.most:
+        return {"num_replicas": scale.most}
+    return {
+        "autoscaling_config": {
+            "min_replicas": scale.least,
+            "initial_replicas": max(1, scale.least),  # the first answer proves that it works
+            "max_replicas": scale.most,
+            "target_ongoing_requests": _TARGET_REQUESTS_A_REPLICA,
+        }
+    }
+
+
+def _reason(name: str, error: RuntimeError) -> str:
+    """What the failed replica said: its error, without colours and without the frames of the trace."""
+    application = _applications().get(name)
+    told = str(error)
+    if application is not None:
+        told = next((d.message for d in application.deployments.values() if d.message), application.message)
+    lines = _COLOUR.sub("", told).splitlines()
+    frames = [i for i, line in enumerate(lines) if _FRAME.match(line)]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    said = list(itertools.dropwhile(lambda line: line.startswith("    "), after))
+    return "\n".join(said or lines).strip()
+
+
+def _applications() -> dict[str, Any]:
+    from ray import serve
+
+    return dict(serve.status().applications)
+
+
+def _deployed(about: str) -> str | None:
+    """The fingerprint of what answers now; None when nothing does."""
+    try:
+        answer = httpx.get(about, timeout=_ASK_TIMEOUT_S)
+        return (
+            str(orjson.loads(answer.content)["deployment"]) if answer.status_code == httpx.codes.OK else None
+        )
+    except (httpx.HTTPError, orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _wait_healthy(about: str, fingerprint: str) -> None:
+    """Wait until requests reach replicas of this deployment through the proxy, which learns of them late."""
+    deadline = time.monotonic() + _HEALTHY_WITHIN_S
+    while _deployed(about) != fingerprint:
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"{about} does not answer as deployed within {_HEALTHY_WITHIN_S:.0f} s",
+                "look at the replica's log in the dashboard",
+            )
+        time.sleep(0.05)

@@ -1,0 +1,180 @@
+"""The HTTP face of one endpoint: a plain ASGI application.
+
+Knows paths, limits and the form of every answer; it does not know how features or predictions come
+about. A prediction is answered only after its record is durable. No answer carries a stack trace.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from rayplat.core.errors import NotFoundError, UnavailableError, UserError
+from rayplat.core.telemetry import counter, get_logger, histogram
+from rayplat.serve.batcher import Batcher
+from rayplat.serve.prediction_log import PredictionLog
+from rayplat.serve.predictor import Answer, Predictor
+from rayplat.serve.request import MAX_BODY_BYTES, RequestError, RequestForm
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Reply = tuple[int, bytes]
+
+_JSON = b"application/json"
+_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+_METHODS = {"": b"GET", "/health": b"GET", "/metrics": b"GET", "/predict": b"POST"}
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class EndpointApp:
+    """Answers GET on the endpoint, its `/health` and `/metrics`, and POST on `/predict`.
+
+    `/metrics` shows the replica that answers; with several replicas each scrape meets one of them.
+
+    Args:
+        predictor: answers questions; called on one thread of its own.
+        form: what a request must hold.
+        log: where predictions are made durable.
+        about: what GET on the endpoint tells beside inputs and columns, JSON values.
+    """
+
+    def __init__(
+        self, predictor: Predictor, form: RequestForm, log: PredictionLog, about: dict[str, Any]
+    ) -> None:
+        self._predictor = predictor
+        self._form = form
+        self._log = log
+        self._about = about
+        self._logger = get_logger("serve.http")
+        # While its one thread predicts, the event loop reads the next bodies and the log commits.
+        self._batcher = Batcher(form, predictor.answer)
+        self._requests = counter("serve_requests_total", "requests to /predict", ("endpoint", "status"))
+        self._rows = counter("serve_predictions_total", "predictions answered", ("endpoint",))
+        self._seconds = histogram(
+            "serve_request_seconds", "time from the whole body to the answer", ("endpoint",), _SECONDS
+        )
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    def close(self) -> None:
+        """Finish what was begun, make it durable, and stop."""
+        self._batcher.close()
+        self._log.close()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await asyncio.to_thread(self.close)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    async def _http(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        allowed = _METHODS.get(path)
+        method = scope["method"].encode()
+        if allowed is None:
+            await _send(send, 404, _error(f"there is nothing at {path[:100]!r} of this endpoint"))
+        elif method != allowed and not (method == b"HEAD" and allowed == b"GET"):
+            text = f"{scope['method'][:20]} is not answered here; use {allowed.decode()}"
+            await _send(send, 405, _error(text), extra=[(b"allow", allowed)])
+        elif path == "/predict":
+            status, body = await self._predict(scope, receive)
+            self._requests.labels(self._predictor.endpoint, str(status)).inc()
+            await _send(send, status, body)
+        elif path == "/metrics":
+            await _send(send, 200, await asyncio.to_thread(_metrics), kind=_TEXT)
+        else:
+            await _send(send, 200, orjson.dumps(self._described() if path == "" else {"status": "ok"}))
+
+    async def _predict(self, scope: MutableMapping[str, Any], receive: Receive) -> Reply:
+        begin = time.perf_counter()
+        try:
+            body = await _body(scope, receive)
+            answer = await asyncio.wrap_future(self._batcher.submit(body))
+            await asyncio.wrap_future(self._log.submit(answer.records))
+            reply = self._reply(answer)
+        except RequestError as error:
+            return error.status, orjson.dumps(
+                {"error": "the request cannot be answered", "faults": error.faults}
+            )
+        except (UnavailableError, NotFoundError) as error:  # not found: a view that is not materialized yet
+            self._logger.error("unavailable", error=str(error))
+            return 503, _error("the endpoint cannot answer now: ask again in a moment")
+        except UserError as error:
+            return 422, orjson.dumps({"error": "the request cannot be answered", "faults": [error.what]})
+        # The last door: whatever it is, the caller gets JSON and the log gets the trace.
+        except Exception:
+            self._logger.exception("a request failed")
+            return 500, _error("the endpoint failed; its log says why")
+        self._seconds.labels(self._predictor.endpoint).observe(time.perf_counter() - begin)
+        self._rows.labels(self._predictor.endpoint).inc(len(answer.records))
+        return 200, reply
+
+    def _reply(self, answer: Answer) -> bytes:
+        predictor = self._predictor
+        head = {"endpoint": predictor.endpoint, "model": predictor.model, "version": predictor.version}
+        return orjson.dumps({**head, "predictions": answer.predictions()})
+
+    def _described(self) -> dict[str, Any]:
+        predictor = self._predictor
+        return {
+            "endpoint": predictor.endpoint,
+            "model": predictor.model,
+            "version": predictor.version,
+            "inputs": list(predictor.inputs),
+            "request": {
+                "at": "ISO 8601 time that the features shall be of; now, where it is left out",
+                "instances": [self._form.describe()],
+            },
+            **self._about,
+        }
+
+
+async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestError: it is over the limit; the rest is not read.
+    """
+    told = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+    parts, size = [], int(told) if told.isdigit() else 0
+    if size <= MAX_BODY_BYTES:
+        size, more = 0, True
+        while more and size <= MAX_BODY_BYTES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError(400, ("the body ended early",))
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+    if size > MAX_BODY_BYTES:
+        raise RequestError(413, (f"the body has over {MAX_BODY_BYTES} bytes; send fewer instances at once",))
+    return b"".join(parts)
+
+
+def _error(text: str) -> bytes:
+    return orjson.dumps({"error": text})
+
+
+def _metrics() -> bytes:
+    from prometheus_client import generate_latest
+
+    return generate_latest()
+
+
+async def _send(
+    send: Send, status: int, body: bytes, kind: bytes = _JSON, extra: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *(extra or [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

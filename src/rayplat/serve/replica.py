@@ -1,0 +1,81 @@
+"""A replica: a process that loads one model version and answers for its endpoint.
+
+Knows how a replica comes up (project, verified artifact, online store, log); it does not know how many
+replicas there are, nor how they are deployed.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rayplat.core.errors import BugError
+from rayplat.core.project.load import load_project
+from rayplat.core.project.model import Model
+from rayplat.core.project.project import Project
+from rayplat.core.telemetry import configure_logging
+from rayplat.features.online import open_online
+from rayplat.features.serving import OnlineFeatures, get_online_features
+from rayplat.registry.artifact import read_artifact
+from rayplat.serve.http import EndpointApp
+from rayplat.serve.prediction_log import PredictionLog
+from rayplat.serve.predictor import Predictor, build_network, check_definitions
+from rayplat.serve.request import form_of
+from rayplat.serve.spec import EndpointSpec
+
+
+class Replica:
+    """The class that Ray Serve makes a replica of; it raises while it starts if anything does not fit."""
+
+    def __init__(self, spec: EndpointSpec) -> None:
+        self._spec = spec
+
+    def __serve_build_asgi_app__(self) -> EndpointApp:  # Ray Serve calls it so
+        """The application that Ray Serve sends requests to."""
+        configure_logging(self._spec.settings.log)
+        return build_app(self._spec)
+
+
+def build_app(spec: EndpointSpec) -> EndpointApp:
+    """Everything of a replica but Ray: load, verify, open.
+
+    Raises:
+        ProjectError: the project does not load here.
+        NotFoundError, IntegrityError: the artifact is gone, or not what was registered.
+        UserError: the features are not defined as they were in training.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # a replica answers small batches; more threads only wait for each other
+    model = declared_model(load_project(spec.project), spec.model)
+    tensors, manifest = read_artifact(spec.artifact_uri, spec.manifest_sha256)
+    check_definitions(model, manifest)
+    online = open_online(spec.settings)
+
+    def lookup(instances: Sequence[Mapping[str, Any]], at: datetime) -> OnlineFeatures:
+        return get_online_features(online, model.features, instances, at)
+
+    return EndpointApp(
+        predictor=Predictor(
+            endpoint=spec.endpoint,
+            model=spec.model,
+            version=spec.version,
+            inputs=manifest.inputs,
+            network=build_network(model, tensors, manifest),
+            lookup=lookup,
+        ),
+        form=form_of(model),
+        log=PredictionLog(spec.settings),
+        about={"manifest_sha256": spec.manifest_sha256, "deployment": spec.fingerprint()},
+    )
+
+
+def declared_model(project: Project, name: str) -> Model:
+    """A model of a project by its name.
+
+    Raises:
+        BugError: there is none; a validated project names only models that it has.
+    """
+    for model in project.models:
+        if model.name == name:
+            return model
+    raise BugError(f"project {project.name!r} has no model {name!r}")

@@ -1,0 +1,139 @@
+"""Checkpoints of a run: weights, optimizer and history after each epoch, without pickle.
+
+Knows how a checkpoint is published whole, verified, and found again; it does not know when one is
+due (`run`). A checkpoint whose bytes are damaged is passed over for the one before it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayplat.core.errors import IntegrityError, NotFoundError
+from rayplat.core.telemetry import get_logger
+from rayplat.registry.folder import open_folders
+from rayplat.train.sealed import publish, read, read_state
+
+WEIGHTS = "weights.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+_EPOCH = "epoch-"
+_KEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a run is at the end of an epoch.
+
+    Attributes:
+        epoch: the last epoch that is done, from 0; -1 before the first.
+        weights: the network's parameters and buffers.
+        optimizer: the optimizer's state dict, or None where there was none.
+        history: by curve, its points (step or epoch, value) so far.
+        of: how many epochs the run will have, 0 where unknown.
+    """
+
+    epoch: int
+    weights: Mapping[str, Any]
+    optimizer: Mapping[str, Any] | None = None
+    history: Mapping[str, list[tuple[int, float]]] = field(default_factory=dict)
+    of: int = 0
+
+
+class CheckpointFolder:
+    """The checkpoints of one run, under one URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def publish(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint whole, then drop those older than the last two."""
+        from safetensors.torch import save
+
+        tensors, rest = flatten_optimizer(checkpoint.optimizer)
+        files = {WEIGHTS: save(on_cpu(checkpoint.weights)), OPTIMIZER: save(tensors)}
+        state = {
+            "epoch": checkpoint.epoch,
+            "of": checkpoint.of,
+            "optimizer": rest,
+            "history": dict(checkpoint.history),
+        }
+        publish(f"{self.uri}/{_EPOCH}{checkpoint.epoch:06d}", files, state)
+        for old in self._names()[:-_KEEP]:
+            store, path = open_folders(f"{self.uri}/{old}")
+            store.remove(path)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint whose every byte is what was written."""
+        for name in reversed(self._names()):
+            try:
+                return _parse(*read(f"{self.uri}/{name}"))
+            except (IntegrityError, NotFoundError) as error:
+                log = get_logger("train.checkpoint")
+                log.warning("checkpoint_passed_over", checkpoint=name, reason=error.what)
+        return None
+
+    def progress(self) -> tuple[int, int, dict[str, list[tuple[int, float]]]] | None:
+        """Last epoch, how many there will be, and the curves so far; None before the first."""
+        for name in reversed(self._names()):
+            try:
+                state = read_state(f"{self.uri}/{name}")
+            except (IntegrityError, NotFoundError):
+                continue
+            return int(state["epoch"]), int(state["of"]), as_history(state["history"])
+        return None
+
+    def _names(self) -> list[str]:
+        store, path = open_folders(self.uri)
+        return [name for name in store.folders(path) if name.startswith(_EPOCH)]
+
+
+def _parse(files: Mapping[str, bytes], state: Mapping[str, Any]) -> Checkpoint:
+    from safetensors.torch import load
+
+    return Checkpoint(
+        epoch=int(state["epoch"]),
+        weights=load(files[WEIGHTS]),
+        optimizer=unflatten_optimizer(load(files[OPTIMIZER]), state["optimizer"]),
+        history=as_history(state["history"]),
+        of=int(state["of"]),
+    )
+
+
+def as_history(plain: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Curves as JSON gives them, with their types again."""
+    return {curve: [(int(s), float(v)) for s, v in points] for curve, points in plain.items()}
+
+
+def on_cpu(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies that safetensors can write: dense, on the CPU, none sharing memory with another."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+
+
+def flatten_optimizer(state: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Part an optimizer's state dict into tensors by name and what JSON can hold."""
+    import torch
+
+    if state is None:
+        return {}, None
+    tensors, plain = {}, {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{name}"] = value.detach().cpu().clone().contiguous()
+            else:
+                plain[f"{index}.{name}"] = value
+    return tensors, {"plain": plain, "param_groups": state["param_groups"]}
+
+
+def unflatten_optimizer(tensors: Mapping[str, Any], rest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Put together again what `flatten_optimizer` parted."""
+    if rest is None:
+        return None
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **rest["plain"]}.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = [
+        {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
+        for group in rest["param_groups"]
+    ]
+    return {"state": state, "param_groups": groups}

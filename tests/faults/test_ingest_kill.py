@@ -1,0 +1,206 @@
+"""Real kills of a real ingest: whatever dies and whenever, every record is there once.
+
+The records of a run are a function of its seed, which each test prints.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rayplat.cluster.processes import running, stop_process
+from rayplat.core.errors import IntegrityError
+from rayplat.core.events import EventBus
+from rayplat.core.project.table import Table
+from rayplat.core.settings import IngestSettings, KafkaSettings, Settings
+from rayplat.data.lakehouse.catalog import Lakehouse
+from rayplat.data.lakehouse.commit import FencedCommitter
+from rayplat.data.streaming.batch import QUARANTINE_SCHEMA, PartitionPlan, Target
+from rayplat.data.streaming.broker import start_broker
+from rayplat.data.streaming.executor import InlineExecutor, RayExecutor
+from rayplat.data.streaming.ingest import ingest_once
+from rayplat.data.streaming.kafka import KafkaSource
+from rayplat.data.streaming.ledger import CRASH_POINTS
+from rayplat.data.streaming.mock_cluster import MockCluster
+from rayplat.data.streaming.report import IngestReport
+from rayplat.data.streaming.source import Limit
+from rayplat.data.streaming.tell import Teller
+from tests.data.worlds import QUARANTINE, TABLE, departures, mixture, produce, received, recording
+
+DRIVER = Path(__file__).with_name("ingest_driver.py")
+KILLED = -signal.SIGKILL
+FASTER = 4
+
+
+def drive(
+    settings: Settings, bootstrap: str, point: str = "none", times: int = 1
+) -> "subprocess.Popen[bytes]":
+    argv = [sys.executable, "-W", "error", str(DRIVER), str(settings.home), bootstrap, point, str(times)]
+    return subprocess.Popen(argv, stderr=subprocess.PIPE)
+
+
+def ended(driver: "subprocess.Popen[bytes]") -> int:
+    error = driver.communicate(timeout=120)[1].decode()
+    assert driver.returncode in {0, KILLED, FASTER}, error
+    return driver.returncode
+
+
+def finish(lake: Lakehouse, bootstrap: str, table: Table | None = None) -> IngestReport:
+    settings = lake.settings.model_copy(
+        update={"kafka": KafkaSettings(bootstrap=bootstrap), "ingest": IngestSettings(batch_rows=1000)}
+    )
+    return ingest_once(lake, table or departures(), settings, EventBus(), executor=InlineExecutor())
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[Lakehouse]:
+    lake = Lakehouse(Settings(home=tmp_path / "home"))
+    yield lake
+    lake.close()
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    with MockCluster() as cluster:
+        cluster.create("departures", 2)
+        yield cluster
+
+
+def told(bootstrap: str) -> dict[tuple[int, int], bytes | None]:
+    """Every record on the topic, by partition and offset."""
+    everything: dict[tuple[int, int], bytes | None] = {}
+    with KafkaSource(bootstrap, "departures") as source:
+        for partition, mark in source.watermarks().items():
+            records = source.read(partition, mark.low, Limit(mark.high, 10**9))
+            for offset, value in zip(records.offsets, records.values, strict=True):
+                everything[partition, offset] = value
+    return everything
+
+
+def check_contents(lake: Lakehouse, topic: dict[tuple[int, int], bytes | None]) -> None:
+    """The ids in the table are those on the topic, and the quarantine has the very bytes."""
+    rows = lake.table(TABLE).read(["flight_id", "_partition", "_offset"]).to_pylist()
+    for row in rows:
+        value = topic[row["_partition"], row["_offset"]] or b""
+        assert f'"{row["flight_id"]}"'.encode() in value
+    bad = lake.table(QUARANTINE).read(["partition", "offset", "raw"]).to_pylist()
+    assert all(topic[row["partition"], row["offset"]] == row["raw"] for row in bad)
+    assert len(rows) + len(bad) == len(topic), "accepted + quarantined = received"
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_driver_killed_at_a_crash_point(
+    lake: Lakehouse, cluster: MockCluster, point: str, seed: int
+) -> None:
+    rng = random.Random(f"{point}{seed}")
+    counts = [rng.randrange(50, 150), rng.randrange(0, 100)]
+    times = 1 + seed
+    print(f"seed {point}{seed}: {counts} records, killed at the {times}. {point}")
+    values = [mixture(count, seed=rng.randrange(10**6)) for count in counts]
+    for partition in (0, 1):
+        produce(cluster.bootstrap, "departures", partition, values[partition])
+    assert ended(drive(lake.settings, cluster.bootstrap, point, times)) == KILLED
+    late = mixture(20, seed=seed)
+    produce(cluster.bootstrap, "departures", 1, late)
+    finish(lake, cluster.bootstrap)
+    received(lake).check({0: len(values[0]), 1: len(values[1]) + len(late)})
+    check_contents(lake, told(cluster.bootstrap))
+
+
+def test_killed_again_and_again(lake: Lakehouse, cluster: MockCluster) -> None:
+    seed = 11
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    values = mixture(300, seed)
+    produce(cluster.bootstrap, "departures", 0, values)
+    points = [rng.choice(CRASH_POINTS[1:]) for _ in range(4)]
+    codes = [ended(drive(lake.settings, cluster.bootstrap, point)) for point in points]
+    assert codes == [KILLED] * 4, points
+    finish(lake, cluster.bootstrap)
+    received(lake).check({0: len(values)})
+
+
+def test_drivers_at_once_and_one_of_them_killed(lake: Lakehouse, cluster: MockCluster) -> None:
+    seed = 5
+    print(f"seed {seed}")
+    values = mixture(400, seed)
+    produce(cluster.bootstrap, "departures", 0, values)
+    plans = [("none", 1), ("none", 1), ("after_quarantine_commit", 2)]
+    drivers = [drive(lake.settings, cluster.bootstrap, point, times) for point, times in plans]
+    codes = [ended(driver) for driver in drivers]
+    print(f"exit codes {codes}")
+    finish(lake, cluster.bootstrap)
+    received(lake).check({0: len(values)})
+    check_contents(lake, told(cluster.bootstrap))
+
+
+def test_the_broker_killed_between_and_in_the_middle(lake: Lakehouse) -> None:
+    """A new broker is empty; the teller brings it back to where the lakehouse is, and goes on."""
+    settings = lake.settings
+    table = departures(replay=lambda: recording(3000))
+    begin = datetime(2013, 1, 1, tzinfo=UTC)
+    try:
+        for seconds in (800, 1700, 3000):
+            bootstrap = start_broker(settings, {"departures": 2})
+            teller = Teller(bootstrap, [table])
+            assert teller.tell(begin + timedelta(seconds=seconds), partial(committed, lake)).done
+            if seconds == 1700:  # this time it dies while a driver reads from it, and the driver too
+                assert ended(drive(settings, bootstrap, "after_quarantine_commit", 3)) == KILLED
+            else:
+                finish(lake, bootstrap, table)
+            teller.close()
+            process = running(settings, "kafka")
+            assert process is not None
+            os.kill(process.pid, signal.SIGKILL)
+        rows = lake.table(TABLE).read(["flight_id"])["flight_id"].to_pylist()
+        assert sorted(rows) == sorted(recording(3000)["flight_id"].to_pylist())
+    finally:
+        stop_process(settings, "kafka")
+
+
+def committed(lake: Lakehouse, table: str) -> dict[str, int]:
+    return FencedCommitter(lake, table, "kafka:departures").committed() if lake.exists(table) else {}
+
+
+@pytest.mark.ray
+def test_in_ray_tasks(ray_session: Settings, cluster: MockCluster, tmp_path: Path) -> None:
+    """One task a partition; bad records, batches and offsets as in the driver's own process."""
+    settings = ray_session.with_home(tmp_path / "home").model_copy(
+        update={"kafka": KafkaSettings(bootstrap=cluster.bootstrap), "ingest": IngestSettings(batch_rows=70)}
+    )
+    lake = Lakehouse(settings)
+    values = [mixture(200, seed=1), mixture(90, seed=2)]
+    for partition in (0, 1):
+        produce(cluster.bootstrap, "departures", partition, values[partition])
+    report = ingest_once(lake, departures(), settings, EventBus())
+    assert report.rows + report.quarantined == len(values[0]) + len(values[1])
+    assert report.offsets == {"0": len(values[0]), "1": len(values[1])}
+    received(lake).check({0: len(values[0]), 1: len(values[1])})
+    check_contents(lake, told(cluster.bootstrap))
+    lake.close()
+
+
+@pytest.mark.ray
+def test_an_error_in_a_task_is_the_error_of_the_ingest(ray_session: Settings, cluster: MockCluster) -> None:
+    plan = PartitionPlan(
+        open_source=partial(KafkaSource, cluster.bootstrap, "departures", timeout_s=1.0),
+        partition=0,
+        start=5,
+        until=9,
+        batch_rows=10,
+        table=replace(departures(), source=None),
+        good=Target("file:///nowhere", QUARANTINE_SCHEMA),
+        quarantine=Target("file:///nowhere", QUARANTINE_SCHEMA),
+        quarantined=frozenset(),
+    )
+    with pytest.raises(IntegrityError, match="offsets went back"):
+        list(RayExecutor().run([plan]))
