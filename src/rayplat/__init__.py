@@ -9,9 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rayplat.core.errors import RayplatError, UserError
+    from rayplat.core.project.check import (
+        Check,
+        distribution,
+        fresh,
+        in_range,
+        matches,
+        not_null,
+        one_of,
+        references,
+        unique,
+        volume,
+    )
     from rayplat.core.project.model import Autoscale, Decay, Drift, Gate, Label, Replay
     from rayplat.core.project.project import Project
-    from rayplat.core.project.table import Check, Column, Kafka, Reference, in_range, not_null, one_of
+    from rayplat.core.project.source import (
+        Avro,
+        Database,
+        Debezium,
+        Files,
+        Json,
+        Kafka,
+        Kinesis,
+        Late,
+        Protobuf,
+        Raw,
+        Reference,
+    )
+    from rayplat.core.project.table import Column, linear, zorder
     from rayplat.core.project.view import window
     from rayplat.train.run import TrainRun
 
@@ -23,15 +48,32 @@ _HOME_OF = {
         "rayplat.core.errors": ("RayplatError", "UserError"),
         "rayplat.core.project.model": ("Autoscale", "Decay", "Drift", "Gate", "Label", "Replay"),
         "rayplat.core.project.project": ("Project",),
-        "rayplat.core.project.table": (
+        "rayplat.core.project.check": (
             "Check",
-            "Column",
-            "Kafka",
-            "Reference",
+            "distribution",
+            "fresh",
             "in_range",
+            "matches",
             "not_null",
             "one_of",
+            "references",
+            "unique",
+            "volume",
         ),
+        "rayplat.core.project.source": (
+            "Avro",
+            "Database",
+            "Debezium",
+            "Files",
+            "Json",
+            "Kafka",
+            "Kinesis",
+            "Late",
+            "Protobuf",
+            "Raw",
+            "Reference",
+        ),
+        "rayplat.core.project.table": ("Column", "linear", "zorder"),
         "rayplat.core.project.view": ("window",),
         "rayplat.train.run": ("TrainRun",),
     }.items()
@@ -40,23 +82,40 @@ _HOME_OF = {
 
 __all__ = [
     "Autoscale",
+    "Avro",
     "Check",
     "Column",
+    "Database",
+    "Debezium",
     "Decay",
     "Drift",
+    "Files",
     "Gate",
+    "Json",
     "Kafka",
+    "Kinesis",
     "Label",
+    "Late",
     "Project",
+    "Protobuf",
+    "Raw",
     "RayplatError",
     "Reference",
     "Replay",
     "TrainRun",
     "UserError",
+    "distribution",
+    "fresh",
     "in_range",
+    "linear",
+    "matches",
     "not_null",
     "one_of",
+    "references",
+    "unique",
+    "volume",
     "window",
+    "zorder",
 ]
 
 

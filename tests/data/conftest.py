@@ -7,7 +7,7 @@ import pytest
 
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.data.streaming.mock_cluster import MockCluster
+from rayplat.data.streaming.development.mock_cluster import MockCluster
 
 
 @pytest.fixture

@@ -24,15 +24,15 @@ from rayplat.core.settings import IngestSettings, KafkaSettings, Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
 from rayplat.data.streaming.batch import QUARANTINE_SCHEMA, PartitionPlan, Target
-from rayplat.data.streaming.broker import start_broker
+from rayplat.data.streaming.development.broker import start_broker
+from rayplat.data.streaming.development.mock_cluster import MockCluster
+from rayplat.data.streaming.development.tell import Teller
 from rayplat.data.streaming.executor import InlineExecutor, RayExecutor
 from rayplat.data.streaming.ingest import ingest_once
-from rayplat.data.streaming.kafka import KafkaSource
 from rayplat.data.streaming.ledger import CRASH_POINTS
-from rayplat.data.streaming.mock_cluster import MockCluster
 from rayplat.data.streaming.report import IngestReport
-from rayplat.data.streaming.source import Limit
-from rayplat.data.streaming.tell import Teller
+from rayplat.data.streaming.sources.kafka import KafkaSource
+from rayplat.data.streaming.sources.source import Limit
 from tests.data.worlds import QUARANTINE, TABLE, departures, mixture, produce, received, recording
 
 DRIVER = Path(__file__).with_name("ingest_driver.py")

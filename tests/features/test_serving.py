@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.table import Kafka
+from rayplat.core.project.source import Kafka
 from rayplat.features.materialize import materialize
 from rayplat.features.online import SqliteOnlineStore
 from rayplat.features.serving import get_online_features

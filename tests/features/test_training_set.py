@@ -9,7 +9,7 @@ import pytest
 from rayplat.core.errors import NotFoundError, UserError
 from rayplat.core.events import EventBus, TrainingSetBuilt
 from rayplat.core.project.model import Label
-from rayplat.core.project.table import Kafka
+from rayplat.core.project.source import Kafka
 from rayplat.core.project.view import window
 from rayplat.features.lake import pin
 from rayplat.features.offline import get_historical_features

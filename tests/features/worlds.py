@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from rayplat.core.project.project import Project
-from rayplat.core.project.table import Kafka, Table
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Table
 from rayplat.core.project.view import FeatureView, window
 from tests.features.oracle import Event
 

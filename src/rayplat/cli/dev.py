@@ -11,7 +11,7 @@ app = group("A broker for development.")
 @command(app)
 def kafka(call: Call) -> None:
     """Run a Kafka broker for development in this terminal, until Ctrl-C. It forgets all when it ends."""
-    from rayplat.data.streaming.broker import run_broker
+    from rayplat.data.streaming.development.broker import run_broker
 
     settings = call.settings()
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -10,7 +10,8 @@ import polars as pl
 
 from rayplat.core.project.model import HIGHER_IS_BETTER, METRICS
 from rayplat.core.project.project import Project
-from rayplat.core.project.table import Kafka, Table
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.streaming.report import quarantine_name
 from rayplat.delivery.parts import Parts

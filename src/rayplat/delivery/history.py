@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rayplat.core.project.project import Project
-from rayplat.core.project.table import Kafka, Table
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.commit import FencedCommitter
-from rayplat.data.streaming.broker import resolve_bootstrap
+from rayplat.data.streaming.development.broker import resolve_bootstrap
+from rayplat.data.streaming.development.tell import Teller
 from rayplat.data.streaming.ingest import ingest_project
 from rayplat.data.streaming.report import IngestReport, topic_source
-from rayplat.data.streaming.tell import Teller
 from rayplat.delivery.parts import Parts
 from rayplat.delivery.work import Work
 

@@ -16,7 +16,7 @@ from rayplat.core.progress import Progress
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
 from rayplat.core.project.view import FeatureView
-from rayplat.data.streaming.broker import start_broker
+from rayplat.data.streaming.development.broker import start_broker
 from rayplat.delivery.history import Taken, tell_and_ingest, teller, topics
 from rayplat.delivery.live import Asked, live
 from rayplat.delivery.parts import Parts

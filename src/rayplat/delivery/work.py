@@ -9,7 +9,7 @@ from rayplat.core.errors import UserError
 from rayplat.core.progress import Progress
 from rayplat.core.project.model import Endpoint, Model, Monitor, Replay
 from rayplat.core.project.project import Project
-from rayplat.data.streaming.tell import Teller
+from rayplat.data.streaming.development.tell import Teller
 from rayplat.delivery.parts import Parts
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayplat.core.project.project import Project
-from rayplat.core.project.table import Kafka, Table
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.snapshot import SnapshotInfo
 from rayplat.governance.node import Node, unknown

@@ -14,12 +14,12 @@ from rayplat.core.events import EventBus, SnapshotCommitted
 from rayplat.core.settings import IngestSettings, KafkaSettings, Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.streaming.batch import PartitionBatch, PartitionPlan
+from rayplat.data.streaming.development.mock_cluster import MockCluster
 from rayplat.data.streaming.executor import InlineExecutor
 from rayplat.data.streaming.ingest import ingest_once, ingest_project
-from rayplat.data.streaming.kafka import KafkaSource
 from rayplat.data.streaming.ledger import CRASH_POINTS
-from rayplat.data.streaming.mock_cluster import MockCluster
 from rayplat.data.streaming.report import IngestReport
+from rayplat.data.streaming.sources.kafka import KafkaSource
 from tests.data.worlds import BAD, QUARANTINE, TABLE, departures, mixture, produce, received, record
 
 Ingest = Callable[..., IngestReport]

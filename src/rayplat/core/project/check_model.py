@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rayplat.core.project.check_table import check_expression
+from rayplat.core.project.check_checks import check_expression
 from rayplat.core.project.check_view import check_table_of
 from rayplat.core.project.faults import Faults
 from rayplat.core.project.model import METRICS, Gate, Label, Model

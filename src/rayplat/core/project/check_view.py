@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
-from rayplat.core.project.check_table import check_expression, check_inputs
+from rayplat.core.project.check_checks import check_expression, check_inputs
 from rayplat.core.project.expressions import fault_of_aggregate
 from rayplat.core.project.faults import Faults
 from rayplat.core.project.table import Table

@@ -20,9 +20,13 @@ _START = datetime(2024, 1, 1, tzinfo=UTC)
 # Three rows that differ in every column: an expression that mixes rows gives them away.
 _SAMPLES: dict[str, list[Any]] = {
     "string": ["7", "x", "31"],
+    "int32": [7, 2, 31],
     "int64": [7, 2, 31],
+    "float32": [7.5, 2.25, 31.0],
     "float64": [7.5, 2.25, 31.0],
     "bool": [True, False, True],
+    "date": [_START.date(), (_START + timedelta(days=31)).date(), (_START + timedelta(days=400)).date()],
+    "binary": [b"7", b"x", b"31"],
     "timestamp": [_START, _START + timedelta(hours=31), _START + timedelta(days=400)],
 }
 
@@ -35,9 +39,13 @@ def polars_types(columns: Mapping[str, Column]) -> "dict[str, pl.DataType]":
 
     types: dict[str, pl.DataType] = {
         "string": pl.String(),
+        "int32": pl.Int32(),
         "int64": pl.Int64(),
+        "float32": pl.Float32(),
         "float64": pl.Float64(),
         "bool": pl.Boolean(),
+        "date": pl.Date(),
+        "binary": pl.Binary(),
         "timestamp": pl.Datetime("us", "UTC"),
     }
     return {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from rayplat.core.project.check import Check, TableCheck
 from rayplat.core.project.model import (
     Autoscale,
     Decay,
@@ -18,7 +19,8 @@ from rayplat.core.project.model import (
     Monitor,
     Replay,
 )
-from rayplat.core.project.table import Check, Column, Kafka, Reference, Table
+from rayplat.core.project.source import Late, Source
+from rayplat.core.project.table import Clustering, Column, Table
 from rayplat.core.project.view import FeatureView, RequestView, View, WindowAggregate
 from rayplat.core.project.where import caller
 
@@ -42,6 +44,11 @@ def _names(value: Any) -> Any:
 
 def _iterated(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else ()
+
+
+def _row_checks(checks: Any) -> Any:
+    given = _tuple(checks)
+    return tuple(c for c in given if not isinstance(c, TableCheck)) if isinstance(given, tuple) else given
 
 
 def _columns(columns: Any, must: set[str]) -> Any:
@@ -98,11 +105,22 @@ class Project:
         key: str | Sequence[str],
         event_time: str | None = None,
         known_at: str | None = None,
-        source: Kafka | Reference | None = None,
-        checks: Sequence[Check] = (),
+        source: Source | None = None,
+        checks: Sequence[Check | TableCheck] = (),
+        partition_by: str | Sequence[str] = (),
+        sort_by: str | Sequence[str] = (),
+        cluster_by: Clustering | None = None,
+        retention: timedelta | None = None,
+        mode: str = "append",
+        late: Late | None = None,
+        layout: str = "compact",
         description: str = "",
     ) -> Table:
-        """Declare a table. A column given as text (`"float64"`) is a nullable column of that type."""
+        """Declare a table; what each argument means is told by `Table`.
+
+        A column given as text (`"float64"`) is a nullable column of that type. `checks` takes promises
+        of rows (`rp.in_range`) and of the table (`rp.unique`) alike.
+        """
         keys = _names(key)
         must = {n for n in (*_iterated(keys), event_time, known_at) if isinstance(n, str)}
         table = Table(
@@ -112,9 +130,17 @@ class Project:
             event_time=event_time,
             known_at=known_at,
             source=source,
-            checks=_tuple(checks),
+            checks=_row_checks(checks),
             description=description,
             where=caller(),
+            table_checks=tuple(c for c in _iterated(_tuple(checks)) if isinstance(c, TableCheck)),
+            partition_by=_names(partition_by),
+            sort_by=_names(sort_by),
+            cluster_by=cluster_by,
+            retention=retention,
+            mode=mode,
+            late=late,
+            layout=layout,
         )
         self.tables.append(table)
         return table

@@ -1,20 +1,37 @@
-"""Tables as they are declared: columns, keys, times, sources and checks.
+"""Tables as they are declared: columns, keys, times, layout, source and checks.
 
 Knows what a table promises; it does not know how the lakehouse keeps the promise.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
 
 from rayplat.core.errors import Where
+from rayplat.core.project.check import Check, TableCheck
+from rayplat.core.project.source import Late, Source
 
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
-
-COLUMN_TYPES = ("string", "int64", "float64", "bool", "timestamp")
+COLUMN_TYPES = (
+    "string",
+    "int32",
+    "int64",
+    "float32",
+    "float64",
+    "bool",
+    "date",
+    "timestamp",
+    "binary",
+)
 """The types a column may have. `timestamp` is UTC, in microseconds."""
+
+MODES = ("append", "upsert")
+"""What `Table.mode` may be."""
+
+LAYOUTS = ("compact", "read")
+"""What `Table.layout` may be."""
+
+_TRANSFORM = re.compile(r"(?:(year|month|day|hour)\((\w+)\)|(bucket|truncate)\((\d+), *(\w+)\)|(\w+))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,7 @@ class Column:
         unit: the unit of the values, such as `min` or `kn`.
         pii: whether the values are personal data.
         description: what a value means, for people.
+        renamed_from: the name that the column had before; the stored values stay its values.
     """
 
     type: str
@@ -34,65 +52,52 @@ class Column:
     unit: str = ""
     pii: bool = False
     description: str = ""
+    renamed_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Kafka:
-    """A table is fed by a Kafka topic of JSON objects, one a record.
+class Partitioning:
+    """One term of a table's partitioning: an Iceberg transform of a column.
 
-    Args:
-        topic: the topic's name.
-        partitions: how many partitions the development broker gives the topic.
-        replay: for the laptop: a function that returns an Arrow table with the table's declared
-            columns. Its rows are told to the development broker in the order in which the world
-            would have told them: by `known_at` (or the event time), always in the same order.
+    Attributes:
+        transform: `identity`, `year`, `month`, `day`, `hour`, `bucket` or `truncate`.
+        width: the number of buckets or the width of truncation; 0 for the others.
     """
-
-    topic: str
-    partitions: int = 2
-    replay: "Callable[[], pa.Table] | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A table is small reference data, read whole by a function that returns an Arrow table.
-
-    It is written again only when its content changes (by digest).
-    """
-
-    read: "Callable[[], pa.Table]"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A row is good when `good` is true. A row that fails goes to the quarantine with `reason`."""
 
     column: str
-    reason: str
-    good: "pl.Expr"
+    transform: str
+    width: int = 0
 
 
-def in_range(column: str, low: float, high: float) -> Check:
-    """Values lie in [low, high]; null is good (see `not_null`)."""
-    import polars as pl
-
-    good = pl.col(column).is_between(low, high) | pl.col(column).is_null()
-    return Check(column, f"{column} is not in [{low}, {high}]", good)
-
-
-def one_of(column: str, values: Sequence[Any]) -> Check:
-    """Values are members of `values`; null is good (see `not_null`)."""
-    import polars as pl
-
-    good = pl.col(column).is_in(list(values)) | pl.col(column).is_null()
-    return Check(column, f"{column} is not one of {len(values)} allowed values", good)
+def parse_partitioning(text: str) -> Partitioning | None:
+    """`day(event_time)`, `bucket(16, id)`, `truncate(4, code)`, `origin`; None where it is none of them."""
+    match = _TRANSFORM.fullmatch(text.strip())
+    if match is None:
+        return None
+    by_time, time_column, by_width, width, width_column, plain = match.groups()
+    if by_time:
+        return Partitioning(time_column, by_time)
+    if by_width:
+        return Partitioning(width_column, by_width, int(width))
+    return Partitioning(plain, "identity")
 
 
-def not_null(column: str) -> Check:
-    """A value is there. (A column declared `nullable=False` has this check already.)"""
-    import polars as pl
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """How compaction orders rows: `zorder` interleaves bits, `linear` sorts by one column after another."""
 
-    return Check(column, f"{column} is missing", pl.col(column).is_not_null())
+    columns: tuple[str, ...]
+    kind: str = "linear"
+
+
+def zorder(*columns: str) -> Clustering:
+    """Compaction orders rows along a Z-curve over these columns, so that filters on any of them prune."""
+    return Clustering(columns, "zorder")
+
+
+def linear(*columns: str) -> Clustering:
+    """Compaction sorts rows by these columns, the first one first."""
+    return Clustering(columns, "linear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,15 @@ class Table:
         key: the columns whose values together name a row.
         event_time: the column that says when it happened (timestamp).
         known_at: the column that says when it could be known; the event time where not given.
+        source: what feeds it; None: nothing but writes by hand.
+        checks: promises of each row; `table_checks`: promises of the table as a whole.
+        partition_by: terms as text, see `parse_partitioning`.
+        sort_by: columns by which each data file is sorted; `-` before one: greatest first.
+        cluster_by: how compaction orders the rows of a partition; by `sort_by` where not given.
+        retention: rows whose event time is older are deleted by maintenance; None: never.
+        mode: `append`: every record is a row; `upsert`: a record replaces the row of its key.
+        late: what becomes of late rows; None: they are accepted.
+        layout: `compact` (zstd) or `read` (LZ4, large row groups): bigger on disk and faster to read.
     """
 
     name: str
@@ -111,10 +125,18 @@ class Table:
     key: tuple[str, ...]
     event_time: str | None
     known_at: str | None
-    source: Kafka | Reference | None
+    source: Source | None
     checks: tuple[Check, ...]
     description: str
     where: Where = field(compare=False)
+    table_checks: tuple[TableCheck, ...] = ()
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+    cluster_by: Clustering | None = None
+    retention: timedelta | None = None
+    mode: str = "append"
+    late: Late | None = None
+    layout: str = "compact"
 
     @property
     def told_by(self) -> str | None:

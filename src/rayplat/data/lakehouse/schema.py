@@ -22,17 +22,22 @@ from pyiceberg.types import (
 )
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.table import Column, Kafka, Table
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Column, Table
 from rayplat.data.lakehouse.columns import OFFSET, PARTITION
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 _ARROW = {
     "string": pa.string(),
+    "int32": pa.int32(),
     "int64": pa.int64(),
+    "float32": pa.float32(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
+    "date": pa.date32(),
     "timestamp": TIMESTAMP,
+    "binary": pa.binary(),
 }
 _ICEBERG: dict[pa.DataType, IcebergType] = {
     pa.string(): StringType(),

@@ -15,9 +15,9 @@ import pyarrow as pa
 from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.columns import OFFSET, PARTITION
 from rayplat.data.lakehouse.files import write_file
-from rayplat.data.quality import faults
-from rayplat.data.streaming.decode import Decoded, decode
-from rayplat.data.streaming.source import Limit, Records, Source
+from rayplat.data.quality.rows import faults
+from rayplat.data.streaming.formats.json_records import Decoded, decode
+from rayplat.data.streaming.sources.source import Limit, Records, Source
 
 QUARANTINE_SCHEMA = pa.schema(
     [

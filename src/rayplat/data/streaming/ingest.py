@@ -11,18 +11,19 @@ from functools import partial
 from rayplat.core.errors import IntegrityError, UserError
 from rayplat.core.events import EventBus
 from rayplat.core.project.project import Project
-from rayplat.core.project.table import Kafka, Reference, Table
+from rayplat.core.project.source import Kafka, Reference
+from rayplat.core.project.table import Table
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
 from rayplat.data.streaming.batch import QUARANTINE_SCHEMA, PartitionPlan, Target
-from rayplat.data.streaming.broker import resolve_bootstrap
+from rayplat.data.streaming.development.broker import resolve_bootstrap
 from rayplat.data.streaming.executor import Executor, InlineExecutor, RayExecutor
-from rayplat.data.streaming.kafka import KafkaSource
 from rayplat.data.streaming.ledger import Ledger
 from rayplat.data.streaming.reference import ingest_reference
 from rayplat.data.streaming.report import IngestReport, quarantine_name
-from rayplat.data.streaming.source import Source, Watermarks, check_start
+from rayplat.data.streaming.sources.kafka import KafkaSource
+from rayplat.data.streaming.sources.source import Source, Watermarks, check_start
 
 _INLINE_RECORDS = 10_000
 

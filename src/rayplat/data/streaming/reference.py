@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from rayplat.core.errors import UserError
 from rayplat.core.events import EventBus, SnapshotCommitted
-from rayplat.core.project.table import Reference, Table
+from rayplat.core.project.source import Reference
+from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.schema import arrow_schema
 from rayplat.data.lakehouse.snapshot import SOURCE
-from rayplat.data.quality import split
+from rayplat.data.quality.rows import split
 from rayplat.data.streaming.report import IngestReport
 
 DIGEST = "rayplat.digest"

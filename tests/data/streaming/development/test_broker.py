@@ -10,9 +10,9 @@ import pytest
 from rayplat.cluster.processes import running, stop_process
 from rayplat.core.errors import UnavailableError, UserError
 from rayplat.core.settings import KafkaSettings, Settings
-from rayplat.data.streaming.broker import resolve_bootstrap, start_broker
-from rayplat.data.streaming.kafka import KafkaSource
-from rayplat.data.streaming.mock_cluster import MockCluster
+from rayplat.data.streaming.development.broker import resolve_bootstrap, start_broker
+from rayplat.data.streaming.development.mock_cluster import MockCluster
+from rayplat.data.streaming.sources.kafka import KafkaSource
 from tests.data.worlds import produce
 
 

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.table import Kafka, Table
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Table
 from rayplat.data.streaming.reference import to_declared
 
 _KEY = "__key"

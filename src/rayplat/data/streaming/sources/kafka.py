@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from rayplat.core.errors import IntegrityError, NotFoundError, RayplatError, UnavailableError
 from rayplat.data.streaming.report import topic_source
-from rayplat.data.streaming.source import Limit, Records, Watermarks, check_start
+from rayplat.data.streaming.sources.source import Limit, Records, Watermarks, check_start
 
 _SLICE_S = 0.1
 _MOST_AT_ONCE = 20_000

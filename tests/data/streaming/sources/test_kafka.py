@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from rayplat.core.errors import IntegrityError, NotFoundError, UnavailableError
-from rayplat.data.streaming.kafka import KafkaSource
-from rayplat.data.streaming.mock_cluster import MockCluster
-from rayplat.data.streaming.source import Limit, Source
-from tests.data.streaming.source_contract import EVERYTHING, SourceContract
+from rayplat.data.streaming.development.mock_cluster import MockCluster
+from rayplat.data.streaming.sources.kafka import KafkaSource
+from rayplat.data.streaming.sources.source import Limit, Source
+from tests.data.streaming.sources.source_contract import EVERYTHING, SourceContract
 from tests.data.worlds import produce
 
 

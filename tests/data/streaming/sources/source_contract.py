@@ -3,7 +3,7 @@
 import pytest
 
 from rayplat.core.errors import IntegrityError
-from rayplat.data.streaming.source import Limit, Source, Watermarks
+from rayplat.data.streaming.sources.source import Limit, Source, Watermarks
 
 EVERYTHING = Limit(until=10**9, rows=10**9)
 

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from rayplat.cluster.processes import start_process, stop_process, wait_until
 from rayplat.core.errors import BugError, UnavailableError, UserError
 from rayplat.core.settings import Settings
-from rayplat.data.streaming.mock_cluster import MockCluster
+from rayplat.data.streaming.development.mock_cluster import MockCluster
 
 NAME = "kafka"
 _START_S = 15.0
@@ -54,7 +54,7 @@ def start_broker(settings: Settings, topics: Mapping[str, int], env: Mapping[str
             # that the lakehouse has committed.
             stop_process(settings, NAME)
             (settings.run_dir / "kafka.json").unlink(missing_ok=True)
-            argv = [sys.executable, "-m", "rayplat.data.streaming.broker", str(settings.run_dir)]
+            argv = [sys.executable, "-m", "rayplat.data.streaming.development.broker", str(settings.run_dir)]
             start_process(settings, NAME, argv, env)
         mend = f"see {settings.run_dir / 'kafka.log'}"
         for _ in wait_until(_START_S, "the development broker", mend):

@@ -17,10 +17,11 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 
 from rayplat.core.errors import IntegrityError, UnavailableError, UserError
-from rayplat.core.project.table import Kafka, Table
-from rayplat.data.streaming.kafka import KafkaSource
-from rayplat.data.streaming.source import Watermarks
-from rayplat.data.streaming.story import Story
+from rayplat.core.project.source import Kafka
+from rayplat.core.project.table import Table
+from rayplat.data.streaming.development.story import Story
+from rayplat.data.streaming.sources.kafka import KafkaSource
+from rayplat.data.streaming.sources.source import Watermarks
 
 _AHEAD_BYTES = 2_000_000
 _STEP = 5_000

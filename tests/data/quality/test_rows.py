@@ -5,7 +5,7 @@ import pytest
 
 import rayplat as rp
 from rayplat.core.errors import UserError
-from rayplat.data.quality import faults, split
+from rayplat.data.quality.rows import faults, split
 from tests.data.worlds import departures
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayplat.core.project.table import Column
-from rayplat.data.streaming.decode import decode
+from rayplat.data.streaming.formats.json_records import decode
 
 COLUMNS = {
     "s": Column("string"),

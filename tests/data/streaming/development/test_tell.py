@@ -11,12 +11,12 @@ import pytest
 
 from rayplat.core.errors import IntegrityError, UserError
 from rayplat.core.project.table import Table
-from rayplat.data.streaming.decode import decode
-from rayplat.data.streaming.kafka import KafkaSource
-from rayplat.data.streaming.mock_cluster import MockCluster
-from rayplat.data.streaming.source import Limit
-from rayplat.data.streaming.story import Story
-from rayplat.data.streaming.tell import Teller
+from rayplat.data.streaming.development.mock_cluster import MockCluster
+from rayplat.data.streaming.development.story import Story
+from rayplat.data.streaming.development.tell import Teller
+from rayplat.data.streaming.formats.json_records import decode
+from rayplat.data.streaming.sources.kafka import KafkaSource
+from rayplat.data.streaming.sources.source import Limit
 from tests.data.worlds import departures, recording
 
 BEGIN = datetime(2013, 1, 1, tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""Maintenance: compaction, expiry and the removal of orphans, safe beside writers."""

@@ -1,0 +1,1 @@
+"""Profiles: what a table holds, in one pass."""

@@ -1,0 +1,1 @@
+"""Sources: every place that records come from, behind one protocol."""
