@@ -19,8 +19,15 @@ Run = Callable[..., Ran]
 def _leaves() -> Iterator[tuple[str, Any]]:
     for noun in NOUNS:
         found = load_noun(noun)
-        for name, verb in getattr(found, "commands", {"": found}).items():
-            yield f"{noun} {name}".strip(), verb
+        yield from _below(noun, found)
+
+
+def _below(name: str, found: Any) -> Iterator[tuple[str, Any]]:
+    verbs = getattr(found, "commands", None)
+    if verbs is None:
+        yield name, found
+    for verb, inner in (verbs or {}).items():
+        yield from _below(f"{name} {verb}", inner)
 
 
 LEAVES = dict(_leaves())

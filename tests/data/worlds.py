@@ -16,6 +16,7 @@ BEGIN = 1_356_998_400_000_000
 """2013-01-01T00:00:00Z, microseconds."""
 TABLE = "raw.departures"
 QUARANTINE = "quarantine.raw_departures"
+DEAD = "dead.raw_departures"
 
 
 def departures(
@@ -94,13 +95,13 @@ def produce(bootstrap: str, topic: str, partition: int, values: Sequence[bytes |
 
 @dataclass(frozen=True)
 class Received:
-    """What the lakehouse has, by (partition, offset)."""
+    """What the lakehouse has, by (partition, offset); bad: quarantined or dead."""
 
     good: list[tuple[int, int]]
     bad: list[tuple[int, int]]
 
     def check(self, expected: dict[int, int]) -> None:
-        """Every offset of every partition is there once, in exactly one of the two tables."""
+        """Every offset of every partition is there once, in exactly one of the tables."""
         every = sorted([*self.good, *self.bad])
         assert len(every) == len(set(every)), "a record is there twice"
         assert every == [(p, o) for p in sorted(expected) for o in range(expected[p])]
@@ -108,7 +109,12 @@ class Received:
 
 def received(lake: Lakehouse) -> Received:
     good = lake.table(TABLE).read(["_partition", "_offset"]).to_pylist()
-    bad = lake.table(QUARANTINE).read(["partition", "offset"]).to_pylist()
+    bad = [
+        row
+        for name in (QUARANTINE, DEAD)
+        for row in lake.table(name).read(["partition", "offset"]).to_pylist()
+    ]
     return Received(
-        [(row["_partition"], row["_offset"]) for row in good], [(r["partition"], r["offset"]) for r in bad]
+        [(row["_partition"], row["_offset"]) for row in good],
+        [(int(row["partition"]), int(row["offset"])) for row in bad],
     )

@@ -40,10 +40,10 @@ def lake(tmp_path: Path):
 
 
 def tell(lake: Lakehouse, table: Table, rows: pl.DataFrame) -> int:
-    written = lake.ensure(table).write_file(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    written = lake.ensure(table).write_files(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
     committer = FencedCommitter(lake, table.name, "test")
     ends_at = rows.group_by("_partition").agg(pl.col("_offset").max() + 1).rows()
-    return committer.commit([written], committer.committed(), {str(p): end for p, end in ends_at})
+    return committer.commit(written, committer.committed(), {str(p): end for p, end in ends_at})
 
 
 def test_a_training_set_is_built_once_whatever_comes_later(lake: Lakehouse):

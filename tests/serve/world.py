@@ -106,7 +106,7 @@ class World:
         start, rows = before.get("0", 0), len(next(iter(columns.values())))
         system = {"_partition": [0] * rows, "_offset": list(range(start, start + rows))}
         data = pa.table({f.name: pa.array({**columns, **system}[f.name], f.type) for f in kept.schema()})
-        return committer.commit([kept.write_file(data)], before, {"0": start + rows})
+        return committer.commit(kept.write_files(data), before, {"0": start + rows})
 
     def materialize(self) -> None:
         online = open_online(self.settings)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rayplat.cli import data_maintenance, data_quality, data_schema
 from rayplat.cli.command import Call, command, group
 from rayplat.cli.output import listing, table
 
@@ -57,3 +58,8 @@ def history(call: Call, name: TableName) -> None:
     found = call.platform().lake.table(name).history()
     shown = ["snapshot_id", "at", "operation", "rows_added", "rows_total", "source", "offsets"]
     call.show(found, lambda: listing(found, shown, name))
+
+
+data_schema.add(app)
+data_maintenance.add(app)
+data_quality.add(app)

@@ -13,7 +13,7 @@ from rayplat.core.project.project import Project
 from rayplat.core.project.source import Kafka
 from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.data.streaming.report import quarantine_name
+from rayplat.data.streaming.report import dead_name, late_name, quarantine_name
 from rayplat.delivery.parts import Parts
 from rayplat.registry.artifact import EVALUATION, read_artifact_file
 from rayplat.train.trainer import TrainOutcome
@@ -29,12 +29,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A table as it stands: rows, snapshots, and the next offset of each partition."""
+    """A table as it stands: rows, records put aside, snapshots, and the next offset of each partition."""
 
     name: str
     source: str
     rows: int
-    quarantined: int
+    aside: int
     snapshots: int
     offsets: str
 
@@ -63,12 +63,12 @@ def table_rows(lake: Lakehouse, project: Project) -> list[TableRow]:
 def _table_row(lake: Lakehouse, table: Table) -> TableRow:
     history = lake.table(table.name).history()
     offsets = next((s.offsets for s in reversed(history) if s.offsets), {})
-    quarantine = quarantine_name(table)
+    beside = [name(table) for name in (quarantine_name, dead_name, late_name)]
     return TableRow(
         name=table.name,
         source=f"Kafka topic {table.source.topic}" if isinstance(table.source, Kafka) else "reference",
         rows=lake.table(table.name).count(),
-        quarantined=lake.table(quarantine).count() if lake.exists(quarantine) else 0,
+        aside=sum(lake.table(name).count() for name in beside if lake.exists(name)),
         snapshots=len(history),
         offsets=", ".join(f"{p}: {o:,}" for p, o in sorted(offsets.items())) or "-",
     )

@@ -13,7 +13,10 @@ _IN_URL = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.\-]*://[^\s/@:]*:)(?P<secret
 _IN_QUERY = re.compile(
     r"(?P<head>[?&;](?:password|passwd|pwd|secret|token|sslpassword|access_key|secret_key)=)[^&;\s]+", re.I
 )
-_NAMED = re.compile(r"password|passwd|secret|token|credential|private|sasl\.jaas|api_?key|access_?key", re.I)
+_NAMED = re.compile(
+    r"password|passwd|secret|token|credential|private|sasl\.jaas|api_?key|access_?key|authorization",
+    re.I,
+)
 
 
 def mask(text: str) -> str:

@@ -7,7 +7,7 @@ import getpass
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -54,6 +54,29 @@ class _Part(BaseModel):
         return [(name, masked(name or "", value)) for name, value in super().__repr_args__()]
 
 
+class CatalogSettings(_Part):
+    """Which catalog names the tables."""
+
+    kind: Literal["sql", "rest", "glue"] = Field(
+        "sql", description="sql: kept in `database`; rest: an Iceberg REST catalog; glue: AWS Glue"
+    )
+    uri: str = Field(
+        "", description="address of a REST catalog, or another address of Glue; empty: AWS's own"
+    )
+    options: dict[str, str] = Field(
+        {}, description="further pyiceberg options, such as credential or glue.id"
+    )
+
+
+class S3Settings(_Part):
+    """How S3 is reached; whatever is empty comes from the environment's own AWS configuration."""
+
+    endpoint: str = Field("", description="another address of S3, such as MinIO's; empty: AWS's own")
+    region: str = Field("", description="the AWS region")
+    access_key: str = Field("", description="the access key's id")
+    secret_key: str = Field("", description="the access key's secret")
+
+
 class KafkaSettings(_Part):
     """How Kafka is reached."""
 
@@ -61,11 +84,45 @@ class KafkaSettings(_Part):
     options: dict[str, str] = Field({}, description="further librdkafka options, such as sasl.username")
 
 
+class KinesisSettings(_Part):
+    """How Kinesis is reached. A source may name its own region and endpoint."""
+
+    region: str = Field("", description="AWS region; empty: that of the environment")
+    endpoint: str = Field("", description="another address of the service; empty: AWS")
+    access_key: str = Field("", description="access key; empty: what the environment or the machine has")
+    secret_key: str = Field("", description="secret of the access key")
+    trimmed: Literal["stop", "accept"] = Field(
+        "stop", description="when the last record read is not in the stream any more: stop, or accept a gap"
+    )
+
+
+class FilesSettings(_Part):
+    """How files that arrive are noticed."""
+
+    settle_s: float = Field(
+        1.0, ge=0, description="how long a local file must be unchanged before it is read, s"
+    )
+
+
+class SchemaRegistrySettings(_Part):
+    """How the schema registry of Avro and Protobuf records is reached."""
+
+    url: str = Field("", description="http(s)://host:port of the registry; empty: there is none")
+    user: str = Field("", description="user for basic authentication; empty: none")
+    password: str = Field("", description="password of the user")
+    ca: str = Field("", description="file of the authority that signed its certificate; empty: the system's")
+
+
 class IngestSettings(_Part):
     """How events are read."""
 
     batch_rows: int = Field(100_000, ge=1, description="most records of a partition in one commit")
+    batch_bytes: int = Field(64 * 2**20, ge=1, description="most bytes of a partition in one commit, about")
     poll_timeout_s: float = Field(10.0, gt=0, description="longest wait for a broker that is silent, s")
+    trigger_s: float = Field(0.25, gt=0, description="the service looks for new records so often, s")
+    trigger_rows: int = Field(100_000, ge=1, description="the service commits when it has so many records")
+    restarts: int = Field(10, ge=0, description="how often in a row the service tries a table again")
+    metrics_port: int = Field(0, ge=0, description="loopback port of the service's metrics; 0: off")
 
 
 class RaySettings(_Part):
@@ -103,7 +160,13 @@ class Settings(_Part):
     database: str = Field("", description="sqlite:/// or postgresql:// of catalog, registry and audit")
     online: str = Field("", description="sqlite:/// of the online store")
     user: str = Field("", description="who acts; empty: the user of the operating system")
+    catalog: CatalogSettings = CatalogSettings()
+    s3: S3Settings = S3Settings()
     kafka: KafkaSettings = KafkaSettings()
+    kinesis: KinesisSettings = KinesisSettings()
+    files: FilesSettings = FilesSettings()
+    schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
+    databases: dict[str, str] = Field({}, description="SQLAlchemy addresses of source databases, by name")
     ingest: IngestSettings = IngestSettings()
     ray: RaySettings = RaySettings()
     serve: ServeSettings = ServeSettings()

@@ -8,6 +8,8 @@ import json
 import os
 from collections.abc import Mapping
 
+from pydantic import BaseModel
+
 from rayplat.core.settings import Settings
 
 
@@ -30,11 +32,12 @@ def as_environment(settings: Settings) -> dict[str, str]:
     plain = settings.model_dump(mode="json")
     default = Settings(home=settings.home).model_dump(mode="json")
     for key, value in plain.items():
-        if isinstance(value, dict):
+        if isinstance(getattr(settings, key), BaseModel):
             for inner, inner_value in value.items():
                 if inner_value != default[key][inner]:
                     text = json.dumps(inner_value) if isinstance(inner_value, dict) else str(inner_value)
                     variables[f"RAYPLAT_{key}__{inner}".upper()] = text
         elif value != default[key] or key == "home":
-            variables[f"RAYPLAT_{key}".upper()] = str(value)
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            variables[f"RAYPLAT_{key}".upper()] = text
     return variables

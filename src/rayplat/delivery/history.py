@@ -21,11 +21,11 @@ from rayplat.delivery.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was told and what arrived: events told, rows accepted, rows in quarantine."""
+    """What was told and what arrived: events told, rows accepted, records put aside."""
 
     told: int
     rows: int
-    quarantined: int
+    aside: int
 
 
 def kafka_tables(project: Project) -> list[Table]:
@@ -59,7 +59,7 @@ def tell_and_ingest(work: Work, until: datetime) -> Taken:
             return {}
         return FencedCommitter(parts.lake, name, source_name(table)).committed()
 
-    told = rows = quarantined = 0
+    told = rows = aside = 0
     done = False
     while not done:
         if work.teller is None:
@@ -69,8 +69,8 @@ def tell_and_ingest(work: Work, until: datetime) -> Taken:
             told, done = told + step.events, step.done
         reports: list[IngestReport] = ingest_project(parts.lake, project, parts.settings, parts.bus)
         rows += sum(r.rows for r in reports)
-        quarantined += sum(r.quarantined for r in reports)
-    return Taken(told, rows, quarantined)
+        aside += sum(r.quarantined + r.dead + r.late for r in reports)
+    return Taken(told, rows, aside)
 
 
 def source_name(table: Table) -> str:

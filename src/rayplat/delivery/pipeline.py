@@ -92,7 +92,7 @@ def _history(work: Work, report: LoopReport) -> str:
     until = work.replay.history_until if work.replay else work.model.test_until
     taken = report.history = tell_and_ingest(work, until)
     held = sum(work.parts.lake.table(t.name).count() for t in work.project.tables)
-    return f"{taken.rows:,} rows taken in now, {held:,} in the tables, {taken.quarantined:,} in quarantine"
+    return f"{taken.rows:,} rows taken in now, {held:,} in the tables, {taken.aside:,} put aside"
 
 
 def _training_set(work: Work, report: LoopReport) -> str:

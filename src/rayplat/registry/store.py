@@ -54,6 +54,17 @@ class Registry:
         """Where the artifact of a run belongs."""
         return f"{self._settings.warehouse.rstrip('/')}/models/{model}/{run_key[:24]}"
 
+    def models(self) -> list[str]:
+        """The names of all registered models, sorted."""
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_registered_models(max_results=_PAGE, page_token=token)
+            found += [model.name for model in page]
+            token = page.token
+            if not token:
+                return sorted(found)
+
     def find_run(self, run_key: str) -> RunInfo | None:
         """The finished run of this key, or None."""
         run = self._run_of(run_key, "FINISHED")

@@ -151,10 +151,10 @@ class PredictionLog:
             self._reached("read")
             if not ids:
                 return Drained(rows, tuple(snapshots), next_id)
-            file = table.write_file(_arrow(records))
+            files = table.write_files(_arrow(records))
             self._reached("written")
             offsets = {_PARTITION: ids[-1] + 1}
-            snapshots.append(committer.commit([file], committed, offsets))
+            snapshots.append(committer.commit(files, committed, offsets))
             self._reached("committed")
             committed, next_id, rows = offsets, ids[-1] + 1, rows + len(ids)
             outbox.delete_below(next_id)

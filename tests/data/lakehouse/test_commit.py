@@ -1,15 +1,15 @@
 """The fenced committer: offsets move once, a zombie is refused, a lost acknowledgement is recognised."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pytest
-from pyiceberg.table import Table as NativeTable
 
 from rayplat.core.errors import ConflictError, IntegrityError, UnavailableError
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.data.lakehouse.commit import FencedCommitter
-from rayplat.data.lakehouse.snapshot import SnapshotAttempt
+from rayplat.data.lakehouse.commit import Attempt, FencedCommitter
+from rayplat.data.lakehouse.files import DataFile
+from rayplat.data.lakehouse.snapshot import Base, SnapshotAttempt
 
 SCHEMA = pa.schema([pa.field("id", pa.int64())])
 
@@ -19,8 +19,8 @@ def committer(lake: Lakehouse, source: str = "kafka:a") -> FencedCommitter:
     return FencedCommitter(lake, "raw.a", source)
 
 
-def file(fenced: FencedCommitter, *ids: int) -> str:
-    return fenced.table.write_file(pa.table({"id": list(ids)}))
+def file(fenced: FencedCommitter, *ids: int) -> DataFile:
+    return fenced.table.write_files(pa.table({"id": list(ids)}))[0]
 
 
 class FaultyAttempt(SnapshotAttempt):
@@ -39,11 +39,13 @@ class FaultyAttempt(SnapshotAttempt):
         return snapshot_id
 
 
-def faulty(*plan: str) -> Callable[[NativeTable, Sequence[str], Mapping[str, str]], SnapshotAttempt]:
+def faulty(*plan: str) -> Attempt:
     steps = list(plan)
 
-    def make(native: NativeTable, files: Sequence[str], properties: Mapping[str, str]) -> SnapshotAttempt:
-        attempt = FaultyAttempt(native, files, properties)
+    def make(
+        base: Base, files: Sequence[DataFile], properties: Mapping[str, str], *, removed: Collection[str] = ()
+    ) -> SnapshotAttempt:
+        attempt = FaultyAttempt(base, files, properties, removed=removed)
         attempt.plan = steps
         return attempt
 
@@ -97,9 +99,9 @@ def test_a_zombie_is_refused_in_the_middle_of_its_commit(lake: Lakehouse) -> Non
     driver = committer(lake)
 
     def overtaken(
-        native: NativeTable, files: Sequence[str], properties: Mapping[str, str]
+        base: Base, files: Sequence[DataFile], properties: Mapping[str, str], *, removed: Collection[str] = ()
     ) -> SnapshotAttempt:
-        attempt = SnapshotAttempt(native, files, properties)
+        attempt = SnapshotAttempt(base, files, properties, removed=removed)
         if driver.committed() == {}:
             driver.commit([file(driver, 1)], {}, {"0": 1})
         return attempt
@@ -116,9 +118,9 @@ def test_a_writer_without_offsets_in_between_is_no_zombie(lake: Lakehouse) -> No
     calls = []
 
     def disturbed(
-        native: NativeTable, files: Sequence[str], properties: Mapping[str, str]
+        base: Base, files: Sequence[DataFile], properties: Mapping[str, str], *, removed: Collection[str] = ()
     ) -> SnapshotAttempt:
-        attempt = SnapshotAttempt(native, files, properties)
+        attempt = SnapshotAttempt(base, files, properties, removed=removed)
         if len(calls) < 2:
             table.append(pa.table({"id": [100 + len(calls)]}))
         calls.append(1)

@@ -126,8 +126,8 @@ def test_wrong_questions_are_told(table: LakeTable) -> None:
 
 
 def test_an_attempt_on_an_old_view_of_the_table_conflicts(table: LakeTable) -> None:
-    file = table.write_file(rows(1))
-    attempt = SnapshotAttempt(table.native(), [file], {})
+    files = table.write_files(rows(1))
+    attempt = SnapshotAttempt(table.base(), files, {})
     table.append(rows(2))
     with pytest.raises(ConflictError):
         attempt.commit()

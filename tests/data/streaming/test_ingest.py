@@ -20,7 +20,7 @@ from rayplat.data.streaming.ingest import ingest_once, ingest_project
 from rayplat.data.streaming.ledger import CRASH_POINTS
 from rayplat.data.streaming.report import IngestReport
 from rayplat.data.streaming.sources.kafka import KafkaSource
-from tests.data.worlds import BAD, QUARANTINE, TABLE, departures, mixture, produce, received, record
+from tests.data.worlds import BAD, DEAD, QUARANTINE, TABLE, departures, mixture, produce, received, record
 
 Ingest = Callable[..., IngestReport]
 INLINE = InlineExecutor()
@@ -74,19 +74,26 @@ def test_bad_records_are_put_aside_with_their_reason(
 ) -> None:
     produce(cluster.bootstrap, "departures", 0, [record(1), *BAD, None, record(2)])
     report = ingest()
-    assert (report.rows, report.quarantined) == (2, len(BAD) + 1)
-    rows = sorted(lake.table(QUARANTINE).read().to_pylist(), key=lambda row: row["offset"])
-    assert [row["raw"] for row in rows] == [*BAD, None]
-    assert [row["reason"].split(":")[0] for row in rows] == [
+    assert (report.rows, report.quarantined, report.dead) == (2, 2, len(BAD) - 1)
+    failed = lake.table(QUARANTINE).read().to_pylist()
+    assert [(row["offset"], row["raw"], row["reason"]) for row in failed] == [
+        ("4", BAD[3], "distance is missing"),
+        ("5", BAD[4], "distance is not in [1, 6000]"),
+    ]
+    dead = lake.table(DEAD).read().to_pylist()
+    assert [row["raw"] for row in dead] == [*BAD[:3], BAD[5], None]
+    assert [row["reason"].split(":")[0] for row in dead] == [
         "not JSON",
         "scheduled_at is no time with a zone",
         "distance should be int64 and is text",
-        "distance is missing",
-        "distance is not in [1, 6000]",
         "not a JSON object but null",
         "the record has no value",
     ]
-    assert {(row["source"], row["partition"]) for row in rows} == {("kafka:departures", 0)}
+    assert {(row["key"], row["headers"]) for row in dead} == {(b"key", "[]")}
+    assert {(row["source"], row["partition"]) for row in [*failed, *dead]} == {("kafka:departures", "0")}
+    told = lake.table(TABLE).history()[-1].properties
+    names = ("received", "accepted", "quarantined", "dead", "late", "ignored")
+    assert [int(told[f"rayplat.{name}"]) for name in names] == [len(BAD) + 3, 2, 2, len(BAD) - 1, 0, 0]
     received(lake).check({0: len(BAD) + 3})
 
 
@@ -95,9 +102,9 @@ def test_a_batch_of_bad_records_still_moves_the_offsets(
 ) -> None:
     produce(cluster.bootstrap, "departures", 0, [b"junk"] * 3)
     assert ingest().offsets == {"0": 3}
-    assert ingest().quarantined == 0
+    assert ingest().dead == 0
     assert lake.table(TABLE).count() == 0
-    assert lake.table(QUARANTINE).count() == 3
+    assert lake.table(DEAD).count() == 3
 
 
 def test_batches_become_snapshots(ingest: Ingest, lake: Lakehouse, cluster: MockCluster) -> None:
@@ -166,7 +173,7 @@ def test_two_drivers_one_wins(ingest: Ingest, lake: Lakehouse, cluster: MockClus
 
     with pytest.raises(ConflictError):
         ingest(on_point=other_driver)
-    assert others[0].rows + others[0].quarantined == len(values)
+    assert others[0].rows + others[0].quarantined + others[0].dead == len(values)
     received(lake).check({0: len(values)})
 
 
@@ -214,6 +221,46 @@ def test_a_topic_that_was_made_anew(ingest: Ingest, cluster: MockCluster) -> Non
             ingest(open_source=partial(KafkaSource, anew.bootstrap, "departures"))
 
 
+class NamedSource(KafkaSource):
+    """A topic that tells which one it is, as brokers with topic ids do."""
+
+    def __init__(self, bootstrap: str, identity: str) -> None:
+        super().__init__(bootstrap, "departures", timeout_s=2.0)
+        self._identity = identity
+
+    def identity(self) -> str:
+        return self._identity
+
+
+def test_a_topic_made_anew_that_is_longer_already(ingest: Ingest, cluster: MockCluster) -> None:
+    """Its offsets would fit; what it says that it is does not."""
+    produce(cluster.bootstrap, "departures", 0, [record(i) for i in range(5)])
+    ingest(open_source=partial(NamedSource, cluster.bootstrap, "one"))
+    produce(cluster.bootstrap, "departures", 0, [record(i) for i in range(5)])
+    with pytest.raises(IntegrityError, match="was made anew: its records were read from one"):
+        ingest(open_source=partial(NamedSource, cluster.bootstrap, "other"))
+    assert ingest(open_source=partial(NamedSource, cluster.bootstrap, "one")).rows == 5
+
+
+def test_a_longer_topic_that_does_not_tell_what_it_is(
+    ingest: Ingest, lake: Lakehouse, cluster: MockCluster
+) -> None:
+    """The record in front of the committed offset is another one."""
+    produce(cluster.bootstrap, "departures", 0, [record(i) for i in range(5)])
+    ingest()
+    with MockCluster() as anew:
+        anew.create("departures", 2)
+        produce(anew.bootstrap, "departures", 0, [record(i + 100) for i in range(9)])
+        with pytest.raises(IntegrityError, match="the record at offset 4 of partition 0 is another one"):
+            ingest(open_source=partial(KafkaSource, anew.bootstrap, "departures"))
+    received(lake).check({0: 5})
+    with MockCluster() as same:
+        same.create("departures", 2)
+        produce(same.bootstrap, "departures", 0, [record(i) for i in range(9)])
+        assert ingest(open_source=partial(KafkaSource, same.bootstrap, "departures")).rows == 4
+    received(lake).check({0: 9})
+
+
 def test_a_topic_with_fewer_partitions(ingest: Ingest, cluster: MockCluster) -> None:
     produce(cluster.bootstrap, "departures", 1, [record(1)])
     ingest()
@@ -240,7 +287,7 @@ def test_a_broker_that_is_away(ingest: Ingest, cluster: MockCluster) -> None:
 
 
 def test_a_table_without_a_topic(ingest: Ingest) -> None:
-    with pytest.raises(UserError, match="is not fed by Kafka"):
+    with pytest.raises(UserError, match="is not fed by a stream"):
         ingest(replace(departures(), source=None))
 
 

@@ -3,13 +3,28 @@
 Knows expressions over one table's columns; how a check is carried out is known to `rayplat.data.quality`.
 """
 
+import math
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from rayplat.core.errors import Where
-from rayplat.core.project.check import Check
+from rayplat.core.project.check import (
+    ON_FAIL,
+    Check,
+    Distribution,
+    Fresh,
+    References,
+    TableCheck,
+    Unique,
+    Volume,
+)
 from rayplat.core.project.expressions import fault_of_transform, missing_inputs
 from rayplat.core.project.faults import Faults
 from rayplat.core.project.table import COLUMN_TYPES, Column, Table
+
+_NUMERIC = ("int32", "int64", "float32", "float64")
+_ABOUT_ROWS = (Unique, References)
 
 
 def check_checks(table: Table, faults: Faults) -> None:
@@ -17,6 +32,116 @@ def check_checks(table: Table, faults: Faults) -> None:
     if faults.expect(table.where, f"table {table.name!r}: checks", table.checks, tuple, "a list of checks"):
         for check in table.checks:
             _check_check(table, check, faults)
+    for promise in table.table_checks:
+        _check_on_fail(table, promise, faults)
+        _TABLE_CHECKS[type(promise)](table, promise, faults)
+
+
+def check_references(tables: Sequence[Table], faults: Faults) -> None:
+    """Note every reference to a table or column that the project does not declare, or of another type."""
+    known = {table.name: table for table in tables if isinstance(table.name, str)}
+    for table in tables:
+        for check in table.table_checks:
+            if isinstance(check, References):
+                _check_reference(table, check, known, faults)
+
+
+def _check_reference(table: Table, check: References, known: dict[str, Table], faults: Faults) -> None:
+    subject = f"table {table.name!r}: references({check.column!r})"
+    if not faults.known(table.where, f"{subject}: the table", check.table, known):
+        return
+    to = known[check.table].columns
+    if not faults.known(table.where, f"{subject}: in {check.table!r} the column", check.to, to):
+        return
+    have, want = table.columns.get(check.column), to[check.to]
+    if isinstance(have, Column) and isinstance(want, Column) and have.type != want.type:
+        faults.add(
+            table.where,
+            f"{subject} is {have.type}, and {check.table}.{check.to} is {want.type}",
+            "declare both with the same type",
+        )
+
+
+def _check_on_fail(table: Table, check: TableCheck, faults: Faults) -> None:
+    subject = f"table {table.name!r}: {_named(check)}: on_fail"
+    if faults.known(table.where, subject, check.on_fail, ON_FAIL) and (
+        check.on_fail == "quarantine" and not isinstance(check, _ABOUT_ROWS)
+    ):
+        faults.add(
+            table.where,
+            f"{subject} is 'quarantine', and no single row is at fault when it fails",
+            "use on_fail='warn' or on_fail='stop'",
+        )
+
+
+def _check_unique(table: Table, check: Any, faults: Faults) -> None:
+    subject = f"table {table.name!r}: {_named(check)}"
+    if not check.columns:
+        faults.add(table.where, f"{subject} names no column", "name the columns that are unique together")
+    for column in check.columns:
+        faults.known(table.where, f"{subject}: the column", column, table.columns)
+
+
+def _check_column(table: Table, check: Any, faults: Faults) -> None:
+    faults.known(
+        table.where, f"table {table.name!r}: {_named(check)}: the column", check.column, table.columns
+    )
+
+
+def _check_fresh(table: Table, check: Any, faults: Faults) -> None:
+    subject = f"table {table.name!r}: {_named(check)}"
+    _needs_event_time(table, subject, faults)
+    if faults.expect(table.where, f"{subject}: within", check.within, timedelta, "a timedelta") and (
+        check.within <= timedelta(0)
+    ):
+        faults.add(table.where, f"{subject}: within is {check.within}", "give a length of time over 0")
+
+
+def _check_volume(table: Table, check: Any, faults: Faults) -> None:
+    subject = f"table {table.name!r}: {_named(check)}"
+    good = [
+        faults.expect(table.where, f"{subject}: {bound}", getattr(check, bound), (int, float), "a number")
+        for bound in ("low", "high")
+    ]
+    if all(good) and not 0 <= check.low <= check.high:
+        faults.add(
+            table.where, f"{subject}: between {check.low} and {check.high} times", "give 0 <= low <= high"
+        )
+
+
+def _check_distribution(table: Table, check: Any, faults: Faults) -> None:
+    subject = f"table {table.name!r}: {_named(check)}"
+    _needs_event_time(table, subject, faults)
+    if faults.known(table.where, f"{subject}: the column", check.column, table.columns):
+        declared = table.columns[check.column]
+        if isinstance(declared, Column) and declared.type in COLUMN_TYPES and declared.type not in _NUMERIC:
+            faults.add(
+                table.where,
+                f"{subject}: {check.column!r} is {declared.type}, not a number",
+                f"use a column of type {', '.join(_NUMERIC)}",
+            )
+    if faults.expect(table.where, f"{subject}: psi", check.psi, (int, float), "a number over 0") and not (
+        0 < check.psi < math.inf
+    ):
+        faults.add(table.where, f"{subject}: psi is {check.psi}", "give a number over 0; 0.2 is usual")
+
+
+def _needs_event_time(table: Table, subject: str, faults: Faults) -> None:
+    if table.event_time is None:
+        faults.add(table.where, f"{subject} goes by the event time, and there is none", "name the event_time")
+
+
+def _named(check: TableCheck) -> str:
+    return type(check).__name__.lower()
+
+
+_TABLE_CHECKS: dict[type, Callable[[Table, Any, Faults], None]] = {
+    Unique: _check_unique,
+    References: _check_column,
+    Fresh: _check_fresh,
+    Volume: _check_volume,
+    Distribution: _check_distribution,
+}
 
 
 def _check_check(table: Table, check: Any, faults: Faults) -> None:

@@ -1,20 +1,24 @@
-"""What makes a declared table hold together: names, columns, keys, times and layout.
+"""What makes a declared table hold together: names, columns, keys, times and mode.
 
-Knows tables alone; their sources, checks and expressions, views and models are checked beside it.
+Knows tables alone; their layout, sources, checks and expressions are checked beside it.
 """
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
+from typing import get_args
 
 from rayplat.core.project.check_checks import check_checks
+from rayplat.core.project.check_layout import check_layout
 from rayplat.core.project.check_source import check_source
 from rayplat.core.project.faults import Faults
-from rayplat.core.project.table import COLUMN_TYPES, Column, Table
+from rayplat.core.project.source import Stream
+from rayplat.core.project.table import COLUMN_TYPES, MODES, Column, Table
 
 _TABLE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
-RESERVED = ("quarantine", "training", "serving")
+RESERVED = ("quarantine", "quarantine_replays", "dead", "late", "streams", "training", "serving")
 """Namespaces that the platform writes."""
 
 
@@ -29,6 +33,8 @@ def check_table(table: Table, faults: Faults) -> None:
         _check_time(table, role, faults)
     if table.known_at is not None and table.event_time is None:
         faults.add(where, f"{name} has known_at and no event_time", "name the event_time, too")
+    _check_mode(table, faults)
+    check_layout(table, faults)
     check_source(table, faults)
     check_checks(table, faults)
 
@@ -64,7 +70,32 @@ def _check_columns(table: Table, faults: Faults) -> bool:
             faults.known(where, f"{subject}: the type", declared.type, COLUMN_TYPES)
             for field in ("nullable", "pii"):
                 faults.expect(where, f"{subject}: {field}", getattr(declared, field), bool, "True or False")
+            for field in ("unit", "description"):
+                faults.expect(where, f"{subject}: {field}", getattr(declared, field), str, "text")
+    _check_renames(table, faults)
     return True
+
+
+def _check_renames(table: Table, faults: Faults) -> None:
+    where, name = table.where, f"table {table.name!r}"
+    first: dict[str, str] = {}
+    for column, declared in table.columns.items():
+        old = declared.renamed_from if isinstance(declared, Column) else ""
+        if not faults.expect(where, f"{name}: column {column!r}: renamed_from", old, str, "text") or not old:
+            continue
+        if old in table.columns:
+            faults.add(
+                where,
+                f"{name}: column {column!r} is renamed from {old!r}, which is declared as well",
+                "take one of them away: a column has one name",
+            )
+        if old in first:
+            faults.add(
+                where,
+                f"{name}: the columns {first[old]!r} and {column!r} are both renamed from {old!r}",
+                "keep renamed_from on one of them",
+            )
+        first.setdefault(old, column)
 
 
 def _check_key(table: Table, faults: Faults) -> None:
@@ -76,6 +107,28 @@ def _check_key(table: Table, faults: Faults) -> None:
     for column in table.key:
         if faults.known(where, f"{name}: the key column", column, table.columns):
             _check_required(table, column, faults)
+
+
+def _check_mode(table: Table, faults: Faults) -> None:
+    where, name = table.where, f"table {table.name!r}"
+    if faults.known(where, f"{name}: the mode", table.mode, MODES) and table.mode == "upsert":
+        streamed = isinstance(table.source, get_args(Stream))
+        if table.event_time is None and not streamed:
+            faults.add(
+                where,
+                f"{name} is upserted, and nothing says which row of a key is the last",
+                "name its event_time, or feed it from a stream",
+            )
+    if table.retention is None:
+        return
+    if (faults.expect(where, f"{name}: retention", table.retention, timedelta, "a timedelta")) and (
+        table.retention <= timedelta(0)
+    ):
+        faults.add(where, f"{name}: retention is {table.retention}", "give a length of time over 0")
+    if table.event_time is None:
+        faults.add(
+            where, f"{name} has a retention and no event_time", "name the event_time that says its age"
+        )
 
 
 def _check_time(table: Table, role: str, faults: Faults) -> None:

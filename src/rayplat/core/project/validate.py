@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rayplat.core.errors import Fault, Where
+from rayplat.core.project.check_checks import check_references
 from rayplat.core.project.check_model import check_model
 from rayplat.core.project.check_table import check_table
 from rayplat.core.project.check_view import check_view
@@ -27,6 +28,7 @@ def validate(project: Project) -> list[Fault]:
     _check_unique(project, faults)
     for table in project.tables:
         check_table(table, faults)
+    check_references(project.tables, faults)
     for view in project.views:
         check_view(view, project.tables, faults)
     for model in project.models:

@@ -6,25 +6,35 @@ Knows that the offsets in a table's snapshots are the only ones that count; it d
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-
-from pyiceberg.table import Table as NativeTable
+from collections.abc import Collection, Mapping, Sequence
+from types import EllipsisType
+from typing import Protocol
 
 from rayplat.core.errors import ConflictError, RayplatError, UnavailableError
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.data.lakehouse.snapshot import (
-    OFFSETS,
-    ROWS,
-    SOURCE,
-    SnapshotAttempt,
-    committed_offsets,
-    lineage,
-)
+from rayplat.data.lakehouse.files import DataFile
+from rayplat.data.lakehouse.head import Head
+from rayplat.data.lakehouse.offsets import OFFSETS, SOURCE, committed_offsets
+from rayplat.data.lakehouse.snapshot import ROWS, Base, SnapshotAttempt
 from rayplat.data.lakehouse.table import LakeTable
 
-Attempt = Callable[[NativeTable, Sequence[str], Mapping[str, str]], SnapshotAttempt]
 _TRIES = 30
 _UNKNOWN_OUTCOMES = 3
+
+
+class Attempt(Protocol):
+    """Makes one attempt, as `SnapshotAttempt` does."""
+
+    def __call__(
+        self,
+        base: Base,
+        files: Sequence[DataFile],
+        properties: Mapping[str, str],
+        *,
+        removed: Collection[str] = ...,
+    ) -> SnapshotAttempt:
+        """An attempt that was not committed yet."""
+        ...
 
 
 class FencedCommitter:
@@ -50,14 +60,17 @@ class FencedCommitter:
 
     def committed(self) -> dict[str, int]:
         """The next offset to read, by partition; empty if nothing was ever committed."""
-        return committed_offsets(self.table.native(), self.source)
+        return committed_offsets(self.table.head().lineage(), self.source)
 
     def commit(
         self,
-        files: Sequence[str],
+        files: Sequence[DataFile],
         expected: Mapping[str, int],
         offsets: Mapping[str, int],
         properties: Mapping[str, str] | None = None,
+        *,
+        removed: Collection[str] = (),
+        based_on: int | EllipsisType | None = ...,
     ) -> int:
         """Add files and move the offsets, in one snapshot.
 
@@ -66,12 +79,16 @@ class FencedCommitter:
             expected: the offsets that the caller built on: what `committed` said before it read.
             offsets: the next offset, by partition, for the partitions that moved.
             properties: what else the snapshot is to say of itself.
+            removed: addresses of live files that the snapshot takes out: those that `files` replace.
+            based_on: the snapshot (None: the empty table) on which the change was planned, where the rows of
+                others matter to it, as to a merge by key.
 
         Returns:
             The snapshot's id; also when the acknowledgement was lost and the commit had landed.
 
         Raises:
-            ConflictError: the committed offsets are not `expected`: another driver is at work.
+            ConflictError: the committed offsets are not `expected`: another driver is at work; or a file
+                to be taken out is not live any more, or the table has moved on from `based_on`.
             UnavailableError: the catalog does not answer; whether anything was written will be seen by
                 `committed`.
         """
@@ -83,46 +100,55 @@ class FencedCommitter:
         tried: list[int] = []
         unknown = 0
         for number in range(_TRIES):
-            native = self.table.native()
-            landed = _landed(native, tried)
-            if landed is not None:
+            base = self.table.base()
+            if (landed := _landed(base.head, tried)) is not None:
                 return landed
-            self._check_fence(native, expected)
-            attempt = self._attempt(native, files, told)
+            self._check(base.head, expected, based_on)
+            attempt = self._attempt(base, files, told, removed=removed)
             tried.append(attempt.snapshot_id)
             try:
                 return attempt.commit()
             except ConflictError:
-                # A writer without our source, or a zombie: the fence above tells them apart.
+                if removed:
+                    raise  # what is taken out was planned on a table that is not there any more
+                # A writer without our source, or a zombie: the fence tells them apart.
                 time.sleep(min(0.01 * 2**number, 0.5) * random.uniform(0.5, 1.5))  # noqa: S311
             except RayplatError:
                 raise
             except Exception as error:
                 unknown += 1
                 if unknown > _UNKNOWN_OUTCOMES:
-                    raise UnavailableError(
-                        f"the catalog did not acknowledge a commit to {self.table.name}: {error}",
-                        "run the ingest again: it continues from what was committed",
-                    ) from error
+                    raise _unacknowledged(self.table.name, error) from error
         raise ConflictError(
             f"other writers of {self.table.name} were faster {_TRIES} times", "run the ingest again"
         )
 
-    def _check_fence(self, native: NativeTable, expected: Mapping[str, int]) -> None:
-        committed = committed_offsets(native, self.source)
+    def _check(self, head: Head, expected: Mapping[str, int], based_on: int | EllipsisType | None) -> None:
+        committed = committed_offsets(head.lineage(), self.source)
         if committed != dict(expected):
             raise ConflictError(
                 f"{self.table.name} has the offsets {committed} of {self.source}, "
                 f"and this driver built on {dict(expected)}",
                 "another ingest of this table is running: let one of them go on alone",
             )
+        if based_on is not ... and head.current_id != based_on:
+            raise ConflictError(
+                f"{self.table.name} was changed by another writer meanwhile", "plan the change again"
+            )
 
 
-def _landed(native: NativeTable, tried: Sequence[int]) -> int | None:
+def _unacknowledged(name: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"the catalog did not acknowledge a commit to {name}: {error}",
+        "run the ingest again: it continues from what was committed",
+    )
+
+
+def _landed(head: Head, tried: Sequence[int]) -> int | None:
     """Which of our attempts the table has, if any: their acknowledgement was lost."""
     if not tried:
         return None
-    have = {snapshot.snapshot_id for snapshot in lineage(native)}
+    have = {snapshot["snapshot-id"] for snapshot in head.lineage()}
     return next((snapshot_id for snapshot_id in tried if snapshot_id in have), None)
 
 

@@ -4,6 +4,7 @@ Knows SQLite's journal and waits, and that Postgres needs neither; it does not k
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyiceberg.catalog.sql import SqlCatalog
@@ -16,12 +17,13 @@ from rayplat.core.errors import UnavailableError, UserError
 _TRIES = 20
 
 
-def open_catalog(database: str, warehouse: str) -> SqlCatalog:
+def open_catalog(database: str, warehouse: str, properties: Mapping[str, str] | None = None) -> SqlCatalog:
     """Open the SQL catalog named `rayplat`, and make its tables if there are none.
 
     Args:
         database: `sqlite:///path` or `postgresql://…`; other tables may live beside the catalog's.
         warehouse: where new tables are put: `file://`, `s3://` or `gs://`.
+        properties: what else pyiceberg is told, such as how S3 is reached.
 
     Raises:
         UserError: the address is no database address.
@@ -32,7 +34,8 @@ def open_catalog(database: str, warehouse: str) -> SqlCatalog:
         prepare_sqlite(Path(url.database))
         url = url.update_query_dict({"timeout": str(int(BUSY_TIMEOUT_S))})
     address = url.render_as_string(hide_password=False)
-    return _open(address, warehouse, url.render_as_string(hide_password=True))
+    told = {"uri": address, "warehouse": warehouse, **(properties or {})}
+    return _open(told, url.render_as_string(hide_password=True))
 
 
 def _parse(database: str) -> URL:
@@ -47,11 +50,11 @@ def _parse(database: str) -> URL:
     return url
 
 
-def _open(address: str, warehouse: str, shown: str) -> SqlCatalog:
+def _open(told: Mapping[str, str], shown: str) -> SqlCatalog:
     last: Exception | None = None
     for _ in range(_TRIES):
         try:
-            return SqlCatalog("rayplat", uri=address, warehouse=warehouse)
+            return SqlCatalog("rayplat", **told)
         except (OperationalError, ProgrammingError, IntegrityError) as error:
             # Two processes that open a new database both see no tables and both make them: one of
             # them fails here, and finds them made when it looks again.

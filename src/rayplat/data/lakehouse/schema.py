@@ -1,9 +1,10 @@
-"""Schemas: from declared columns to Arrow and Iceberg, and which changes of a table are allowed.
+"""Schemas: from declared columns to Arrow and Iceberg.
 
-Knows the types and what may be added to a table; it does not know the catalog.
+Knows the types and the system columns; it does not know how a table that exists may change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from typing import get_args
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
@@ -22,7 +23,7 @@ from pyiceberg.types import (
 )
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.source import Kafka
+from rayplat.core.project.source import Database, Kinesis, Source, Stream
 from rayplat.core.project.table import Column, Table
 from rayplat.data.lakehouse.columns import OFFSET, PARTITION
 
@@ -57,19 +58,27 @@ _ICEBERG: dict[pa.DataType, IcebergType] = {
 def arrow_schema(table: Table) -> pa.Schema:
     """The Arrow schema of a declared table.
 
-    A column's meaning (unit, description) becomes its documentation. A table fed by Kafka gets the
-    system columns `_partition` (int32) and `_offset` (int64): where each row came from.
+    A column's meaning (unit, description) becomes its documentation. A table fed by a stream gets the
+    system columns `_partition` and `_offset`, where each row came from: int32 and int64, or text if the
+    source is wide.
 
     Raises:
         UserError: a column has a type that is not one of `COLUMN_TYPES`.
     """
     fields = [_field(table.name, name, column) for name, column in table.columns.items()]
-    if isinstance(table.source, Kafka):
+    if isinstance(table.source, get_args(Stream)):
+        wide = wide_source(table.source)
+        partition, offset = (pa.string(), pa.string()) if wide else (pa.int32(), pa.int64())
         fields += [
-            pa.field(PARTITION, pa.int32(), nullable=False, metadata={"doc": "partition of the source"}),
-            pa.field(OFFSET, pa.int64(), nullable=False, metadata={"doc": "offset in the partition"}),
+            pa.field(PARTITION, partition, nullable=False, metadata={"doc": "partition of the source"}),
+            pa.field(OFFSET, offset, nullable=False, metadata={"doc": "offset in the partition"}),
         ]
     return pa.schema(fields)
+
+
+def wide_source(source: Source | None) -> bool:
+    """Whether a source's partitions are texts and its offsets exceed int64 (they are decimal digits then)."""
+    return isinstance(source, Kinesis | Database)
 
 
 def _field(table: str, name: str, column: Column) -> pa.Field:
@@ -83,24 +92,37 @@ def _field(table: str, name: str, column: Column) -> pa.Field:
     return pa.field(name, _ARROW[column.type], column.nullable, metadata={"doc": doc} if doc else None)
 
 
-def iceberg_schema(schema: pa.Schema, name: str) -> Schema:
+def iceberg_schema(schema: pa.Schema, name: str, key: Collection[str] = ()) -> Schema:
     """The Iceberg schema of an Arrow schema, with fresh field ids; not nullable becomes required.
 
+    Args:
+        schema: the columns.
+        name: the table's name, for messages.
+        key: the columns that name a row; they become identifier fields if they may be, see `identifiers`.
+
     Raises:
-        UserError: a column has a type that the lakehouse does not keep; `name` is the table's.
+        UserError: a column has a type that the lakehouse does not keep.
     """
-    return Schema(
-        *(
-            NestedField(
-                field_id=number,
-                name=field.name,
-                field_type=iceberg_type(field, name),
-                required=not field.nullable,
-                doc=documentation(field),
-            )
-            for number, field in enumerate(schema, 1)
+    fields = [
+        NestedField(
+            field_id=number,
+            name=field.name,
+            field_type=iceberg_type(field, name),
+            required=not field.nullable,
+            doc=documentation(field),
         )
-    )
+        for number, field in enumerate(schema, 1)
+    ]
+    ids = [field.field_id for field in fields if field.name in identifiers(schema, key)]
+    return Schema(*fields, identifier_field_ids=ids)
+
+
+def identifiers(schema: pa.Schema, key: Collection[str]) -> frozenset[str]:
+    """The key as Iceberg's identifier fields: all of it, or nothing if a column may be null or is a float."""
+    fields = [schema.field(name) for name in key]
+    if any(field.nullable or pa.types.is_floating(field.type) for field in fields):
+        return frozenset()
+    return frozenset(key)
 
 
 def iceberg_type(field: pa.Field, table: str) -> IcebergType:
@@ -136,43 +158,3 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_binary(kind):
         return pa.binary()
     return kind
-
-
-def added_columns(name: str, have: pa.Schema, want: pa.Schema) -> list[pa.Field]:
-    """The columns that a table lacks.
-
-    Args:
-        name: the table's name, for the message.
-        have: the table's schema as it is.
-        want: the schema as it is declared now.
-
-    Raises:
-        UserError: the change is more than new nullable columns; the message lists every reason.
-    """
-    reasons = [*_changed(plain(have), plain(want))]
-    new = [field for field in want if field.name not in have.names]
-    reasons += [
-        f"{f.name} is new and may not be null, but old rows have no value" for f in new if not f.nullable
-    ]
-    if reasons:
-        raise UserError(
-            f"table {name} cannot become what is declared: {'; '.join(reasons)}",
-            "only new nullable columns are added to a table that exists; otherwise declare a new table",
-        )
-    return new
-
-
-def _changed(have: pa.Schema, want: pa.Schema) -> Iterable[str]:
-    for field in have:
-        if field.name not in want.names:
-            yield f"{field.name} is in the table and no longer declared"
-            continue
-        declared = want.field(field.name)
-        if declared.type != field.type:
-            yield f"{field.name} is {field.type} and declared {declared.type}"
-        elif declared.nullable != field.nullable:
-            yield f"{field.name} is {_word(field)} and declared {_word(declared)}"
-
-
-def _word(field: pa.Field) -> str:
-    return "nullable" if field.nullable else "not nullable"

@@ -1,24 +1,27 @@
 """Snapshots: one attempt to make a new one, and what past ones say of themselves.
 
-Knows how files become a snapshot of a table in one transaction; it does not know whose files they
-are, nor when to try again.
+Knows how files become a snapshot of a table in one step; it does not know whose files they are, nor
+when to try again.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from pyiceberg.exceptions import CommitFailedException, ValidationException
-from pyiceberg.io.pyarrow import parquet_file_to_data_file
-from pyiceberg.table import Table as NativeTable
-from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from rayplat.core.errors import ConflictError, IntegrityError, RayplatError
+from rayplat.data.lakehouse.archive import Archive
+from rayplat.data.lakehouse.avro import ManifestRecord
+from rayplat.data.lakehouse.files import DataFile
+from rayplat.data.lakehouse.head import Head, SnapshotRecord, next_time
+from rayplat.data.lakehouse.manifests import Manifests, Removal
+from rayplat.data.lakehouse.offsets import OFFSETS, SOURCE, carried, parse_offsets
+from rayplat.data.lakehouse.publish import Publisher
+from rayplat.data.lakehouse.summary import summary
 
-from rayplat.core.errors import ConflictError, IntegrityError
-
-SOURCE = "rayplat.source"
-OFFSETS = "rayplat.offsets"
 ROWS = "rayplat.rows"
+_KEPT_IN_METADATA = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,12 @@ class SnapshotInfo:
 
     Attributes:
         at: when it was committed, UTC.
-        operation: `append`, `overwrite` or `delete`.
+        operation: `append`, `replace` (no row changed), `overwrite` or `delete`.
         rows_added: rows in the files it added; `rows_total`: rows in the table after it.
         source: where its rows came from; empty if it does not say.
         offsets: the next offset to read from the source, by partition; empty if it carries none.
         properties: everything else in its summary.
+        live: whether it can still be read.
     """
 
     snapshot_id: int
@@ -42,6 +46,35 @@ class SnapshotInfo:
     source: str
     offsets: dict[str, int]
     properties: dict[str, str]
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What an attempt builds on: a table as it was loaded.
+
+    Attributes:
+        name: the table's name; `head`: its metadata then.
+        publisher: where the next metadata goes; `archive`: where crowded-out snapshots go.
+    """
+
+    name: str
+    head: Head
+    publisher: Publisher
+    archive: Archive
+
+    def manifests(self) -> Manifests:
+        """Reads and writes the table's manifests."""
+        head = self.head
+        return Manifests(head.location, head.schema(), head.specs(), self.publisher.systems)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """Snapshots that leave the metadata, and what the new one must say in their place."""
+
+    dropped: list[int]
+    told: dict[str, str]
 
 
 class SnapshotAttempt:
@@ -51,29 +84,28 @@ class SnapshotAttempt:
     be asked whether the attempt has landed.
 
     Args:
-        native: the table, freshly loaded: the attempt succeeds only if nobody commits in between.
-        files: addresses of Parquet files to add; may be empty.
+        base: the table, freshly loaded: the attempt succeeds only if nobody commits in between.
+        files: data files to add; may be empty.
         properties: what the snapshot is to say of itself.
-        replace: whether all files of the table are taken out in the same snapshot.
+        removed: addresses of live files to take out; None: all of them.
+        operation: what it does; found from files and removed where empty.
     """
 
     def __init__(
         self,
-        native: NativeTable,
-        files: Sequence[str],
+        base: Base,
+        files: Sequence[DataFile],
         properties: Mapping[str, str],
         *,
-        replace: bool = False,
+        removed: Collection[str] | None = (),
+        operation: str = "",
     ) -> None:
-        self._transaction = native.transaction()
-        update = self._transaction.update_snapshot(snapshot_properties=dict(properties))
-        self._producer = update.overwrite() if replace else update.fast_append()
-        if replace:
-            for task in native.scan().plan_files():
-                self._producer.delete_data_file(task.file)
-        for file in files:
-            self._producer.append_data_file(parquet_file_to_data_file(native.io, native.metadata, file))
-        self.snapshot_id: int = self._producer.snapshot_id
+        self._base = base
+        self._files = files
+        self._properties = properties
+        self._removed = removed
+        self._operation = operation or ("append" if removed is not None and not removed else "overwrite")
+        self.snapshot_id = secrets.randbits(62) | 1
 
     def commit(self) -> int:
         """Commit, once.
@@ -82,63 +114,96 @@ class SnapshotAttempt:
             The snapshot's id.
 
         Raises:
-            ConflictError: somebody else has committed since the table was loaded; nothing was written.
+            ConflictError: somebody else has committed since the table was loaded, or a file to be taken
+                out is not live; nothing was changed.
             Exception: anything else leaves the outcome unknown: load the table and look for the id.
         """
+        head = self._base.head
         try:
-            self._producer.commit()
-            self._transaction.commit_transaction()
-        except (CommitFailedException, ValidationException) as error:
-            raise ConflictError(
-                f"another writer was faster: {error}", "load the table and try again"
-            ) from error
+            snapshot, dropped = self._prepare(head)
+        except FileNotFoundError as error:
+            raise self._overtaken(error) from error
+        self._base.publisher.publish(self._base.name, head, snapshot, dropped)
         return self.snapshot_id
 
+    def _prepare(self, head: Head) -> tuple[SnapshotRecord, list[int]]:
+        """Write what the snapshot names; returns it, and the snapshots that leave the metadata."""
+        parent = head.snapshot(head.current_id) if head.current_id is not None else None
+        manifests = self._base.manifests()
+        removal = self._remove(manifests, manifests.of(parent["manifest-list"]) if parent else [])
+        added = manifests.added(self._files, self.snapshot_id)
+        listed = manifests.merged(added, removal.manifests, self.snapshot_id)
+        crowded = self._crowd_out()
+        sequence = int(head.document["last-sequence-number"]) + 1
+        snapshot: SnapshotRecord = {
+            "snapshot-id": self.snapshot_id,
+            "sequence-number": sequence,
+            "timestamp-ms": next_time(head),
+            "manifest-list": manifests.write_list(listed, self.snapshot_id, head.current_id, sequence),
+            "summary": summary(
+                self._operation,
+                [f.described for f in self._files],
+                removal.files,
+                parent,
+                {**self._properties, **crowded.told},
+            ),
+            "schema-id": head.document["current-schema-id"],
+        }
+        if parent:
+            snapshot["parent-snapshot-id"] = parent["snapshot-id"]
+        return snapshot, crowded.dropped
 
-def lineage(native: NativeTable) -> Iterator[Snapshot]:
-    """The snapshots that lead to the current one, newest first. (Rolled-back ones are not among them.)"""
-    yield from ancestors_of(native.current_snapshot(), native.metadata)
+    def _overtaken(self, error: FileNotFoundError) -> RayplatError:
+        # Whoever was paused for longer than maintenance waits finds its manifests replaced and deleted.
+        name = self._base.name
+        if self._base.publisher.head(name).address != self._base.head.address:
+            return ConflictError(f"other writers of {name} were faster", "load the table and try again")
+        return IntegrityError(
+            f"table {name} names a file that is not there: {error.filename}",
+            "restore it from a backup, or roll back to a snapshot that does not name it",
+        )
+
+    def _remove(self, manifests: Manifests, kept: Sequence[ManifestRecord]) -> Removal:
+        if self._removed is None:
+            paths = {str(e["data_file"]["file_path"]) for m in kept for e in manifests.entries(m)}
+            return manifests.without(kept, paths, self.snapshot_id)
+        if not self._removed:
+            return Removal(list(kept), [])
+        removal = manifests.without(kept, self._removed, self.snapshot_id)
+        missing = set(self._removed) - {str(f["file_path"]) for f in removal.files}
+        if missing:
+            raise ConflictError(
+                f"{len(missing)} files of {self._base.name} were replaced by another writer meanwhile",
+                "plan the change again",
+            )
+        return removal
+
+    def _crowd_out(self) -> Crowded:
+        """What goes to the archive, once twice as many snapshots are there as the metadata should hold."""
+        head = self._base.head
+        if len(head.snapshots) < 2 * _KEPT_IN_METADATA:
+            return Crowded([], {})
+        line = list(head.lineage())
+        stay, old = line[:_KEPT_IN_METADATA], line[_KEPT_IN_METADATA:]
+        self._base.archive.remember(head.uuid, old)
+        named = head.referenced()
+        dropped = [s["snapshot-id"] for s in old if s["snapshot-id"] not in named]
+        return Crowded(dropped, carried(stay, line))
 
 
-def committed_offsets(native: NativeTable, source: str) -> dict[str, int]:
-    """The offsets of `source` in the newest snapshot that carries them; other writers may have come since.
-
-    Raises:
-        IntegrityError: the offsets cannot be read.
-    """
-    for snapshot in lineage(native):
-        summary = snapshot.summary.additional_properties if snapshot.summary else {}
-        if summary.get(SOURCE) == source and OFFSETS in summary:
-            return parse_offsets(summary[OFFSETS], snapshot.snapshot_id)
-    return {}
-
-
-def parse_offsets(text: str, snapshot_id: int) -> dict[str, int]:
-    """Read the property `rayplat.offsets`: a JSON object, partition to next offset.
-
-    Raises:
-        IntegrityError: it is something else.
-    """
-    try:
-        return {str(partition): int(offset) for partition, offset in json.loads(text).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise IntegrityError(
-            f"snapshot {snapshot_id} has the offsets {text!r}, which are not a JSON object of numbers",
-            "roll the table back to a snapshot with good offsets",
-        ) from error
-
-
-def describe(snapshot: Snapshot) -> SnapshotInfo:
+def describe(snapshot: Mapping[str, Any]) -> SnapshotInfo:
     """What a snapshot says of itself, as a value."""
-    summary = dict(snapshot.summary.additional_properties) if snapshot.summary else {}
-    offsets = summary.get(OFFSETS)
+    told = dict(snapshot.get("summary", {}))
+    operation = told.pop("operation", "")
+    offsets = told.get(OFFSETS)
     return SnapshotInfo(
-        snapshot_id=snapshot.snapshot_id,
-        at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
-        operation=snapshot.summary.operation.value if snapshot.summary else "",
-        rows_added=int(summary.get("added-records", 0)),
-        rows_total=int(summary.get("total-records", 0)),
-        source=summary.get(SOURCE, ""),
-        offsets=parse_offsets(offsets, snapshot.snapshot_id) if offsets else {},
-        properties=summary,
+        snapshot_id=int(snapshot["snapshot-id"]),
+        at=datetime.fromtimestamp(snapshot["timestamp-ms"] / 1000, UTC),
+        operation=operation,
+        rows_added=int(told.get("added-records", 0)),
+        rows_total=int(told.get("total-records", 0)),
+        source=told.get(SOURCE, ""),
+        offsets=parse_offsets(offsets, snapshot["snapshot-id"]) if offsets else {},
+        properties=told,
+        live=bool(snapshot.get("live", True)),
     )

@@ -4,81 +4,107 @@ Knows plain values in and plain values out, so that it runs in a Ray task as wel
 does not know the catalog, and it commits nothing.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from rayplat.core.project.table import Table
-from rayplat.data.lakehouse.columns import OFFSET, PARTITION
-from rayplat.data.lakehouse.files import write_file
-from rayplat.data.quality.rows import faults
-from rayplat.data.streaming.formats.json_records import Decoded, decode
-from rayplat.data.streaming.sources.source import Limit, Records, Source
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("partition", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("raw", pa.binary()),
-        pa.field("quarantined_at", pa.timestamp("us", tz="UTC"), nullable=False),
-    ]
-)
-"""The columns of a quarantine table: the record as it came, where it came from, and why it is there."""
+from rayplat.data.lakehouse.files import DataFile, FileWriter
+from rayplat.data.streaming.fingerprint import fingerprint
+from rayplat.data.streaming.formats.decoder import Decoder
+from rayplat.data.streaming.lateness import advanced
+from rayplat.data.streaming.sides import SIDES, Place
+from rayplat.data.streaming.sources.source import Limit, PartitionId, Records, Source
+from rayplat.data.streaming.verdict import Judged, judge
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where files are written: a table's location and its schema with field ids."""
+class Work:
+    """What is done with the records of one table, in whichever process; pickles.
 
-    location: str
-    schema: pa.Schema
+    Attributes:
+        table: the declaration, without its source (whose functions need not pickle).
+        decoder: turns bytes into rows.
+        good: writes the table's files; `sides`: those of each side table there is.
+        wide: whether partitions and offsets are kept as text.
+        deferred: whether the rows travel to the driver instead of being written here: where they are
+            merged by key, or judged together with all others.
+        batch_rows: the most records in one batch; `batch_bytes`: the most bytes, about.
+    """
+
+    table: Table
+    decoder: Decoder
+    good: FileWriter
+    sides: Mapping[str, FileWriter]
+    wide: bool = False
+    deferred: bool = False
+    batch_rows: int = 100_000
+    batch_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is to be read of one partition.
+
+    Attributes:
+        start: the offset to begin at; `until`: the high watermark that was seen.
+        before: where `until` does not bound a read, the moment that does.
+        held: by side table, the offsets from `start` on that it has already.
+        watermark: the table's watermark, UTC.
+        rows: the most records in one batch; 0: as many as the work says.
+    """
+
+    partition: PartitionId
+    start: int
+    until: int
+    before: datetime | None = None
+    held: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    watermark: datetime | None = None
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionPlan:
-    """What is to be read of one partition.
-
-    Attributes:
-        open_source: opens the source; must pickle.
-        start: the committed offset; `until`: the high watermark that was seen.
-        batch_rows: the most records in one batch.
-        table: the declaration, without its source (whose functions need not pickle).
-        quarantined: offsets from `start` on that the quarantine has already.
-    """
+    """A span, with all that a worker needs to read it; `open_source` must pickle."""
 
     open_source: Callable[[], Source]
-    partition: int
-    start: int
-    until: int
-    batch_rows: int
-    table: Table
-    good: Target
-    quarantine: Target
-    quarantined: frozenset[int]
+    work: Work
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionBatch:
-    """Files with the records in [start, next_offset) of one partition; None where there are no rows.
+    """Files with the records in [start, next_offset) of one partition.
 
     Attributes:
-        received: how many records were read; accepted + quarantined + those quarantined before.
+        received: how many records were read: rows + quarantined + dead + late + ignored.
+        rows: how many are good; they are in `files`, or in `data` where the driver writes them.
+        quarantined, dead, late: records put aside, those included that were put aside before a crash.
+        ignored: records that say nothing new.
+        bytes: how long all values together are.
+        sides: the files of each side table.
+        data: the good rows, where they are not in `files`.
+        seen: the greatest event time among the good rows, UTC.
+        last: the fingerprint of the last record.
     """
 
-    partition: int
+    partition: PartitionId
     start: int
     next_offset: int
     received: int
     rows: int
-    file: str | None
-    quarantined: int
-    quarantine_file: str | None
+    quarantined: int = 0
+    dead: int = 0
+    late: int = 0
+    ignored: int = 0
+    bytes: int = 0
+    files: tuple[DataFile, ...] = ()
+    sides: Mapping[str, tuple[DataFile, ...]] = field(default_factory=dict)
+    data: pa.Table | None = None
+    seen: datetime | None = None
+    last: str = ""
 
 
 def read_partition(plan: PartitionPlan) -> Iterator[PartitionBatch]:
@@ -86,64 +112,78 @@ def read_partition(plan: PartitionPlan) -> Iterator[PartitionBatch]:
 
     Raises:
         IntegrityError: records from the start on are not there any more.
-        UnavailableError: the source falls silent.
+        UnavailableError: the source or the schema registry falls silent.
     """
+    span = plan.span
     with plan.open_source() as source:
-        position = plan.start
-        while position < plan.until:
-            records = source.read(plan.partition, position, Limit(plan.until, plan.batch_rows))
-            if records.next_offset <= position:
+        while span.start < span.until:
+            batch = read_batch(source, plan.work, span)
+            if batch is None:
                 return  # an open transaction: its records are read when it has ended
-            yield _write(plan, source.name, position, records)
-            position = records.next_offset
+            yield batch
+            span = following(plan.work, span, batch)
 
 
-def _write(plan: PartitionPlan, source: str, start: int, records: Records) -> PartitionBatch:
-    decoded = decode(records.values, plan.table.columns)
-    offsets = np.asarray(records.offsets, dtype=np.int64)
-    frame = decoded.frame.with_columns(
-        pl.lit(plan.partition, dtype=pl.Int32).alias(PARTITION),
-        pl.Series(OFFSET, offsets[np.asarray(decoded.rows, dtype=np.int64)], dtype=pl.Int64),
+def following(work: Work, span: Span, batch: PartitionBatch) -> Span:
+    """The span that is left after a batch of it."""
+    ahead = (
+        (side, frozenset(o for o in offsets if o >= batch.next_offset)) for side, offsets in span.held.items()
     )
-    reason = faults(frame, plan.table)
-    bad = _bad_rows(plan, source, records, decoded, reason)
-    good = frame.filter(reason.is_null()) if reason.null_count() < reason.len() else frame
-    if plan.quarantined:
-        # A batch that died between its two commits: these offsets have had their verdict, and it stays
-        # even where the checks were mended since.
-        good = good.filter(~pl.col(OFFSET).is_in(sorted(plan.quarantined)))
+    return replace(
+        span,
+        start=batch.next_offset,
+        held={side: offsets for side, offsets in ahead if offsets},
+        watermark=advanced(span.watermark, batch.seen, datetime.now(UTC)),
+        rows=rows_for(work, batch),
+    )
+
+
+def read_batch(source: Source, work: Work, span: Span) -> PartitionBatch | None:
+    """Read one batch from the span's start on and write its files; None where nothing can be read now."""
+    limit = Limit(span.until, span.rows or work.batch_rows, span.before)
+    records = source.read(span.partition, span.start, limit)
+    if records.next_offset <= span.start:
+        return None
+    place = Place(source.name, str(span.partition))
+    judged = judge(
+        records,
+        place,
+        work.table,
+        work.decoder,
+        wide=work.wide,
+        held=span.held,
+        watermark=span.watermark,
+    )
+    return _written(work, span, records, judged)
+
+
+def rows_for(work: Work, batch: PartitionBatch) -> int:
+    """How many records the next batch may have, so that it stays within the bytes, too."""
+    if not batch.received or not batch.bytes:
+        return work.batch_rows
+    return max(1, min(work.batch_rows, work.batch_bytes * batch.received // batch.bytes))
+
+
+def _written(work: Work, span: Span, records: Records, judged: Judged) -> PartitionBatch:
     return PartitionBatch(
-        partition=plan.partition,
-        start=start,
+        partition=span.partition,
+        start=span.start,
         next_offset=records.next_offset,
-        received=len(records.values),
-        rows=good.height,
-        file=_file(good.to_arrow(compat_level=pl.CompatLevel.oldest()), plan.good),
-        quarantined=bad.num_rows,
-        quarantine_file=_file(bad, plan.quarantine),
+        received=judged.received,
+        rows=judged.good.num_rows,
+        quarantined=judged.counts["quarantine"],
+        dead=judged.counts["dead"],
+        late=judged.counts["late"],
+        ignored=judged.ignored,
+        bytes=judged.bytes,
+        files=() if work.deferred else tuple(work.good.write(judged.good)),
+        sides={
+            side: tuple(work.sides[side].write(judged.sides[side]))
+            for side in SIDES
+            if side in judged.sides and judged.sides[side].num_rows
+        },
+        data=judged.with_raw() if work.deferred else None,
+        seen=judged.seen,
+        # Kinesis proves by its own sequence numbers that nothing is missing; rows have no bytes.
+        last="" if work.wide else fingerprint(records),
     )
-
-
-def _bad_rows(
-    plan: PartitionPlan, source: str, records: Records, decoded: Decoded, reason: pl.Series
-) -> pa.Table:
-    """The records that are no good rows and are not in the quarantine yet, by offset."""
-    reasons = dict(decoded.bad)
-    failed = np.flatnonzero(reason.is_not_null().to_numpy())
-    texts = reason.gather(failed)
-    reasons.update({decoded.rows[row]: text for row, text in zip(failed.tolist(), texts, strict=True)})
-    indices = [i for i in sorted(reasons) if records.offsets[i] not in plan.quarantined]
-    now = datetime.now(UTC)
-    columns = {
-        "source": [source] * len(indices),
-        "partition": [plan.partition] * len(indices),
-        "offset": [records.offsets[i] for i in indices],
-        "reason": [reasons[i] for i in indices],
-        "raw": [records.values[i] for i in indices],
-        "quarantined_at": [now] * len(indices),
-    }
-    return pa.table(columns, schema=QUARANTINE_SCHEMA)
-
-
-def _file(data: pa.Table, target: Target) -> str | None:
-    return write_file(data, target.schema, target.location) if data.num_rows else None

@@ -14,8 +14,8 @@ from rayplat.core.events import EventBus, SnapshotCommitted
 from rayplat.core.project.source import Reference
 from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.catalog import Lakehouse
+from rayplat.data.lakehouse.offsets import SOURCE
 from rayplat.data.lakehouse.schema import arrow_schema
-from rayplat.data.lakehouse.snapshot import SOURCE
 from rayplat.data.quality.rows import split
 from rayplat.data.streaming.report import IngestReport
 

@@ -1,17 +1,19 @@
 """The Kafka reader: the contract of sources on a real protocol, and what only Kafka does."""
 
+import random
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from rayplat.core.errors import IntegrityError, NotFoundError, UnavailableError
+from rayplat.core.errors import IntegrityError, NotFoundError, UnavailableError, UserError
 from rayplat.data.streaming.development.mock_cluster import MockCluster
 from rayplat.data.streaming.sources.kafka import KafkaSource
-from rayplat.data.streaming.sources.source import Limit, Source
+from rayplat.data.streaming.sources.source import Limit, RecordMeta, Source
 from tests.data.streaming.sources.source_contract import EVERYTHING, SourceContract
 from tests.data.worlds import produce
 
@@ -23,6 +25,72 @@ class TestKafka(SourceContract):
         produce(cluster.bootstrap, "topic", 0, [str(i).encode() for i in range(10)])
         with KafkaSource(cluster.bootstrap, "topic") as source:
             yield source
+
+
+class TestKafkaByThePythonClient(SourceContract):
+    """The reader that the faster one is measured by."""
+
+    @pytest.fixture
+    def source(self, cluster: MockCluster) -> Iterator[Source]:
+        cluster.create("digits", 2)
+        produce(cluster.bootstrap, "digits", 0, [str(i).encode() for i in range(10)])
+        with KafkaSource(cluster.bootstrap, "digits", consumer=Consumer) as source:
+            yield source
+
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_both_readers_give_the_same(cluster: MockCluster, codec: str) -> None:
+    """Values, offsets, keys, headers and times, however the records were sent."""
+    seed = CODECS.index(codec)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    cluster.create("mixed", 1)
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "compression.type": codec, "log_level": 0})
+    for number in range(3000):
+        value = rng.choice([None, b"", b"x", rng.randbytes(rng.randrange(1, 300)), b"%d\n" % number])
+        key = rng.choice([None, b"", b"key", rng.randbytes(rng.randrange(1, 90))])
+        headers = [("h", rng.choice([None, b"", b"v", b"\xff"])) for _ in range(rng.randrange(3))]
+        producer.produce("mixed", value, key, 0, headers=headers, timestamp=1_357_000_000_000 + number)
+        if rng.random() < 0.02:
+            producer.flush()
+    assert producer.flush(10) == 0
+    with (
+        KafkaSource(cluster.bootstrap, "mixed") as fast,
+        KafkaSource(cluster.bootstrap, "mixed", consumer=Consumer) as plain,
+    ):
+        for start, rows in ((0, 10_000), (17, 500), (2990, 100)):
+            limit = Limit(3000, rows)
+            ours, theirs = fast.read(0, start, limit), plain.read(0, start, limit)
+            assert ours == theirs
+            assert [v == w for v, w in zip(ours.values, theirs.values, strict=True)] == [True] * len(
+                ours.offsets
+            )
+            assert ours.describe is not None
+            assert theirs.describe is not None
+            for index in range(len(ours.offsets)):
+                assert ours.describe(index) == theirs.describe(index)
+
+
+def test_what_stands_beside_a_record(cluster: MockCluster) -> None:
+    cluster.create("one", 1)
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+    at = datetime(2013, 1, 1, 5, tzinfo=UTC)
+    stamp = int(at.timestamp() * 1000)
+    producer.produce("one", b"v", b"k", 0, headers=[("a", b"1"), ("a", None)], timestamp=stamp)
+    assert producer.flush(10) == 0
+    with KafkaSource(cluster.bootstrap, "one") as source:
+        records = source.read(0, 0, Limit(1, 10))
+        assert records.describe is not None
+        assert records.describe(0) == RecordMeta(b"k", (("a", b"1"), ("a", None)), at)
+
+
+def test_an_option_that_is_none() -> None:
+    source = KafkaSource("127.0.0.1:1", "topic", {"no.such.option": "1"})
+    with pytest.raises(UserError, match=r"refuses the option no\.such\.option"):
+        source.read(0, 0, Limit(1, 1))
 
 
 def test_the_name_does_not_change_with_the_brokers() -> None:

@@ -1,1 +1,1 @@
-"""Maintenance: compaction, expiry and the removal of orphans, safe beside writers."""
+"""Maintenance of the lakehouse: files packed and clustered, snapshots expired, leftovers removed."""

@@ -1,20 +1,32 @@
 """Kafka as a source: bounded reads of one partition, with every way to hang or to skip closed.
 
-Knows librdkafka's consumer; it does not know what a record means, nor which offsets are committed.
+Knows what is asked of a broker and what its errors mean; it does not know what a record means, nor which
+offsets are committed. Records are read by librdkafka's C interface (see `librdkafka`); the Python client
+answers what is asked seldom.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from rayplat.core.errors import IntegrityError, NotFoundError, RayplatError, UnavailableError
 from rayplat.data.streaming.report import topic_source
-from rayplat.data.streaming.sources.source import Limit, Records, Watermarks, check_start
+from rayplat.data.streaming.sources.client import ClientConsumer, ClientMessages
+from rayplat.data.streaming.sources.kafka_records import Taken
+from rayplat.data.streaming.sources.librdkafka import Messages, NativeConsumer
+from rayplat.data.streaming.sources.source import (
+    Limit,
+    PartitionId,
+    Records,
+    Watermarks,
+    check_start,
+)
 
 _SLICE_S = 0.1
-_MOST_AT_ONCE = 20_000
+_MOST_AT_ONCE = 200_000
 _TRANSIENT = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -37,16 +49,20 @@ _OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFS
 class KafkaSource:
     """A Kafka topic.
 
-    One consumer is made at first use and kept: consecutive reads of a partition continue in its
-    buffers. It joins no group and commits nothing to Kafka: the lakehouse holds the offsets.
+    A consumer is made at first use and kept: consecutive reads of a partition continue in its
+    buffers. It joins no group and commits nothing to Kafka: the lakehouse holds the offsets. What
+    `Records.describe` tells can be asked until the next read.
 
     Args:
         bootstrap: `host:port` of the brokers, comma-separated.
         topic: the topic's name.
         options: further librdkafka options, such as `sasl.username`.
         timeout_s: the longest wait for a broker that is silent, s.
-        consumer: makes the consumer from librdkafka's configuration; a seam for tests.
+        consumer: makes the Python client's consumer from librdkafka's configuration, and records are
+            read by it too; if None, by librdkafka's C interface. A seam for tests.
     """
+
+    wide = False
 
     def __init__(
         self,
@@ -55,7 +71,7 @@ class KafkaSource:
         options: Mapping[str, str] | None = None,
         *,
         timeout_s: float = 10.0,
-        consumer: Callable[[dict[str, Any]], Any] = Consumer,
+        consumer: Callable[[dict[str, Any]], Any] | None = None,
     ) -> None:
         self.bootstrap = bootstrap
         self.topic = topic
@@ -63,6 +79,8 @@ class KafkaSource:
         self.timeout_s = timeout_s
         self._make = consumer
         self._made: Any = None
+        self._reading: NativeConsumer | ClientConsumer | None = None
+        self._held: list[Messages | ClientMessages] = []
         self._at: tuple[int, int] | None = None
         self._trouble = ""
 
@@ -78,40 +96,54 @@ class KafkaSource:
         self.close()
 
     def close(self) -> None:
-        """Close the consumer; the next use makes another."""
+        """Close the consumers; the next use makes others."""
+        self._release()
+        if self._reading is not None:
+            self._reading.close()
         if self._made is not None:
             self._made.close()
-            self._made, self._at = None, None
+        self._made, self._reading, self._at = None, None, None
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "fetch.wait.max.ms": 20,
+            # After a full queue librdkafka would sleep a second before it fetches again.
+            "fetch.queue.backoff.ms": 2,
+            "queued.min.messages": 200_000,
+            "max.partition.fetch.bytes": 8 * 1024 * 1024,
+            **self.options,
+            "bootstrap.servers": self.bootstrap,
+            "group.id": "rayplat-reader",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            # The end of a partition is told, so a marker that is never delivered cannot hang us.
+            "enable.partition.eof": True,
+            # An offset that is gone is an error: skipping to what is left would lose records.
+            "auto.offset.reset": "error",
+            "check.crcs": True,
+            # A broker that is away is told once, as an error of ours, and not every 50 ms.
+            "log_level": 0,
+        }
 
     @property
     def _consumer(self) -> Any:
+        """The Python client's consumer."""
         if self._made is None:
-            self._made = self._make(
-                {
-                    "fetch.wait.max.ms": 20,
-                    # After a full queue librdkafka would sleep a second before it fetches again.
-                    "fetch.queue.backoff.ms": 2,
-                    "queued.min.messages": 200_000,
-                    "max.partition.fetch.bytes": 8 * 1024 * 1024,
-                    **self.options,
-                    "bootstrap.servers": self.bootstrap,
-                    "group.id": "rayplat-reader",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "isolation.level": "read_committed",
-                    # The end of a partition is told, so a marker that is never delivered cannot hang us.
-                    "enable.partition.eof": True,
-                    # An offset that is gone is an error: skipping to what is left would lose records.
-                    "auto.offset.reset": "error",
-                    "check.crcs": True,
-                    # A broker that is away is told once, as an error of ours, and not every 50 ms.
-                    "log_level": 0,
-                    "error_cb": self._note,
-                }
-            )
+            make = self._make or Consumer
+            self._made = make({**self._configuration(), "error_cb": self._note})
         return self._made
 
-    def partitions(self) -> list[int]:
+    @property
+    def _reader(self) -> NativeConsumer | ClientConsumer:
+        """What records are read by."""
+        if self._reading is None and self._make is not None:
+            self._reading = ClientConsumer(self._consumer)
+        elif self._reading is None:
+            self._reading = NativeConsumer({k: _text(v) for k, v in self._configuration().items()})
+        return self._reading
+
+    def partitions(self) -> list[PartitionId]:
         """The partitions, sorted.
 
         Raises:
@@ -121,102 +153,84 @@ class KafkaSource:
         try:
             found = self._consumer.list_topics(self.topic, timeout=self.timeout_s).topics[self.topic]
         except KafkaException as error:
-            self._fail(error.args[0])
+            self._fail(error.args[0].code(), error.args[0].str())
         if found.error is not None:
-            self._fail(found.error)
+            self._fail(found.error.code(), found.error.str())
         return sorted(found.partitions)
 
-    def watermarks(self) -> dict[int, Watermarks]:
+    def watermarks(self) -> dict[PartitionId, Watermarks]:
         """What each partition holds now.
 
         Raises:
             NotFoundError: there is no such topic.
             UnavailableError: no broker answers within the timeout.
         """
-        return {partition: self._watermarks(partition) for partition in self.partitions()}
+        asked = ClientConsumer(self._consumer)
+        return {partition: self._watermarks(asked, int(partition)) for partition in self.partitions()}
 
-    def _watermarks(self, partition: int) -> Watermarks:
-        try:
-            marks = self._consumer.get_watermark_offsets(
-                TopicPartition(self.topic, partition), timeout=self.timeout_s, cached=False
-            )
-        except KafkaException as error:
-            self._fail(error.args[0])
-        if marks is None:
-            self._silent()
-        return Watermarks(*marks)
+    def _watermarks(self, asked: NativeConsumer | ClientConsumer, partition: int) -> Watermarks:
+        found = asked.watermarks(self.topic, partition, self.timeout_s)
+        if isinstance(found, int):
+            self._fail(found, KafkaError(found).str())
+        return Watermarks(*found)
 
-    def read(self, partition: int, start: int, limit: Limit) -> Records:
+    def read(self, partition: PartitionId, start: int, limit: Limit) -> Records:
         """Read from `start` until the limit or the end of the partition, whichever comes first.
 
         Raises:
             IntegrityError: records from `start` on are not there any more.
             UnavailableError: no record and no end of the partition within the timeout.
         """
-        if self._at != (partition, start):
-            check_start(self.name, partition, start, self._watermarks(partition))
-            self._consumer.assign([TopicPartition(self.topic, partition, start)])
+        number, reader = int(partition), self._reader
+        self._release()
+        if self._at != (number, start):
+            check_start(self.name, number, start, self._watermarks(reader, number))
+            reader.assign(self.topic, number, start)
         self._at = None
-        values: list[bytes | None] = []
-        offsets: list[int] = []
+        taken = Taken(start)
         position = start
         heard = time.monotonic()
-        while position < limit.until and len(values) < limit.rows:
-            wanted = min(limit.rows - len(values), limit.until - position, _MOST_AT_ONCE)
-            messages = self._consumer.consume(wanted, _SLICE_S)
-            if messages:
-                ended = self._take(messages, start, values, offsets)
-                position = max(self._position(partition), offsets[-1] + 1 if offsets else start)
+        while position < limit.until and taken.count < limit.rows:
+            wanted = min(limit.rows - taken.count, limit.until - position, _MOST_AT_ONCE)
+            messages = reader.consume(wanted, _SLICE_S)
+            self._held.append(messages)
+            if len(messages):
+                ended = self._take(messages, start, taken)
+                position = max(reader.position(self.topic, number), taken.next)
                 if ended is not None:
-                    return self._cut(values, offsets, max(position, ended), limit, None)
-                if offsets:
+                    return taken.records(max(position, ended), limit)
+                if taken.count:
                     heard = time.monotonic()
             if time.monotonic() - heard > self.timeout_s:
                 self._silent()
-        return self._cut(values, offsets, position, limit, partition)
+        if taken.next <= limit.until:
+            self._at = (number, position)
+        return taken.records(position, limit)
 
-    def _take(
-        self, messages: list[Any], start: int, values: list[bytes | None], offsets: list[int]
-    ) -> int | None:
-        """Put good messages into `values` and `offsets`; returns the end of the partition if it was told."""
-        errors = [m for m in messages if m.error() is not None]
+    def _take(self, messages: Messages | ClientMessages, start: int, taken: "Taken") -> int | None:
+        """Put the records into `taken`; returns the end of the partition if it was told."""
+        failed = np.flatnonzero(messages.errors)
         ended = None
-        for message in errors:
-            code = message.error().code()
+        for index in failed.tolist():
+            code = int(messages.errors[index])
             if code == KafkaError._PARTITION_EOF:
-                ended = message.offset()
+                ended = int(messages.offsets[index])
             elif code in _OUT_OF_RANGE:
                 raise IntegrityError(
-                    f"{self.name} has no record at offset {start} any more: {message.error().str()}",
+                    f"{self.name} has no record at offset {start} any more: {messages.text(index)}",
                     "its retention is too short, or the topic was made anew; see the committed offsets",
                 )
-            elif code not in _TRANSIENT:
-                self._fail(message.error())
-        good = [m for m in messages if m.error() is None] if errors else messages
-        values += [m.value() for m in good]
-        offsets += [m.offset() for m in good]
+            elif code in _TRANSIENT:
+                self._trouble = f"; last heard: {messages.text(index)}"
+            else:
+                self._fail(code, messages.text(index))
+        taken.add(messages, messages.errors == 0 if len(failed) else None)
         return ended
 
-    def _cut(
-        self,
-        values: list[bytes | None],
-        offsets: list[int],
-        position: int,
-        limit: Limit,
-        partition: int | None,
-    ) -> Records:
-        """The records before `limit.until`; behind a gap, a read may have gone past it."""
-        count = len(offsets)
-        while count and offsets[count - 1] >= limit.until:
-            count -= 1
-        if count < len(offsets):
-            return Records(values[:count], offsets[:count], limit.until)
-        self._at = (partition, position) if partition is not None else None
-        return Records(values, offsets, position)
-
-    def _position(self, partition: int) -> int:
-        # Behind a transaction marker the position is further than the last message's offset + 1.
-        return int(self._consumer.position([TopicPartition(self.topic, partition)])[0].offset)
+    def _release(self) -> None:
+        for messages in self._held:
+            messages.release()
+        self._held = []
 
     def _note(self, error: Any) -> None:
         self._trouble = f"; last heard: {error.str()}"
@@ -227,17 +241,21 @@ class KafkaSource:
             "see that the broker runs and that kafka.bootstrap is right",
         )
 
-    def _fail(self, error: Any) -> NoReturn:
-        raise _translated(error, self)
+    def _fail(self, code: int, text: str) -> NoReturn:
+        raise _translated(code, text, self)
 
 
-def _translated(error: Any, source: KafkaSource) -> RayplatError:
-    if error.code() in _UNKNOWN:
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _translated(code: int, text: str, source: KafkaSource) -> RayplatError:
+    if code in _UNKNOWN:
         return NotFoundError(
             f"there is no topic {source.topic!r} at {source.bootstrap}",
             "create it, or correct the table's source",
         )
     return UnavailableError(
-        f"{source.name} at {source.bootstrap} does not answer: {error.str()}",
+        f"{source.name} at {source.bootstrap} does not answer: {text}",
         "see that the broker runs and that kafka.bootstrap and kafka.options are right",
     )
