@@ -7,10 +7,13 @@ not know where the pointer to it is kept (see `publish`). A document is never ch
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import SortOrder
 
 MAIN = "main"
 _PREVIOUS = 50
@@ -73,17 +76,46 @@ class Head:
 
     def schema(self) -> Schema:
         """The current schema."""
+        return _schema(self.schema_json())
+
+    def schema_json(self) -> bytes:
+        """The current schema as JSON; hashable, where the schema is not."""
         wanted = self.document["current-schema-id"]
-        return Schema.model_validate(next(s for s in self.document["schemas"] if s["schema-id"] == wanted))
+        return orjson.dumps(next(s for s in self.document["schemas"] if s["schema-id"] == wanted))
 
     def specs(self) -> dict[int, PartitionSpec]:
         """All partition specs, by id."""
-        found = [PartitionSpec.model_validate(s) for s in self.document["partition-specs"]]
+        found = [_spec(orjson.dumps(s)) for s in self.document["partition-specs"]]
         return {spec.spec_id: spec for spec in found}
+
+    def spec(self) -> PartitionSpec:
+        """The partition spec that new files are written by."""
+        return self.specs()[self.document["default-spec-id"]]
+
+    def order(self) -> SortOrder:
+        """The sort order that new files are written by."""
+        wanted = self.document["default-sort-order-id"]
+        return _order(orjson.dumps(next(o for o in self.document["sort-orders"] if o["order-id"] == wanted)))
 
     def referenced(self) -> set[int]:
         """The heads of branches and the snapshots under tags."""
         return {int(ref["snapshot-id"]) for ref in self.document.get("refs", {}).values()}
+
+
+# A table is committed to many times with the same schema, and parsing one takes a millisecond.
+@lru_cache(maxsize=1024)
+def _schema(text: bytes) -> Schema:
+    return Schema.model_validate_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _spec(text: bytes) -> PartitionSpec:
+    return PartitionSpec.model_validate_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _order(text: bytes) -> SortOrder:
+    return SortOrder.model_validate_json(text)
 
 
 def advanced(head: Head, snapshot: SnapshotRecord, dropped: Collection[int]) -> dict[str, Any]:

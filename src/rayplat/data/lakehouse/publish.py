@@ -32,6 +32,18 @@ from rayplat.core.errors import ConflictError, IntegrityError, NotFoundError
 from rayplat.data.lakehouse.head import MAIN, Head, SnapshotRecord, advanced, outdated
 from rayplat.data.lakehouse.objects import FileSystems, get, put, remove
 
+_ROWS = IcebergTables
+_HERE = sa.and_(
+    _ROWS.catalog_name == sa.bindparam("catalog"),
+    _ROWS.table_namespace == sa.bindparam("namespace"),
+    _ROWS.table_name == sa.bindparam("table"),
+)
+_POINTER = sa.select(_ROWS.metadata_location).where(_HERE)
+_SWAP = (
+    sa.update(_ROWS)
+    .where(_HERE, _ROWS.metadata_location == sa.bindparam("old"))
+    .values(metadata_location=sa.bindparam("new"), previous_metadata_location=sa.bindparam("old"))
+)
 _VERSION = re.compile(r"/(\d+)-[^/]*$")
 
 
@@ -121,34 +133,20 @@ class SqlPublisher:
             remove(self.systems, old)
 
     def _pointer(self, name: str) -> str:
-        namespace, _, table = name.partition(".")
-        rows = IcebergTables
-        query = sa.select(rows.metadata_location).where(
-            rows.catalog_name == self._catalog.name,
-            rows.table_namespace == namespace,
-            rows.table_name == table,
-        )
         with self._catalog.engine.connect() as connection:
-            found = connection.execute(query).scalar_one_or_none()
+            found = connection.execute(_POINTER, self._place(name)).scalar_one_or_none()
         if found is None:
             raise NotFoundError(f"there is no table {name!r}", "see `rayplat data tables`")
         return str(found)
 
     def _swap(self, name: str, old: str, new: str) -> bool:
-        namespace, _, table = name.partition(".")
-        rows = IcebergTables
-        change = (
-            sa.update(rows)
-            .where(
-                rows.catalog_name == self._catalog.name,
-                rows.table_namespace == namespace,
-                rows.table_name == table,
-                rows.metadata_location == old,
-            )
-            .values(metadata_location=new, previous_metadata_location=old)
-        )
+        told = {**self._place(name), "old": old, "new": new}
         with self._catalog.engine.begin() as connection:
-            return connection.execute(change).rowcount == 1
+            return connection.execute(_SWAP, told).rowcount == 1
+
+    def _place(self, name: str) -> dict[str, str]:
+        namespace, _, table = name.partition(".")
+        return {"catalog": self._catalog.name, "namespace": namespace, "table": table}
 
 
 class CatalogPublisher:

@@ -6,8 +6,10 @@ Knows rows as Arrow; it does not know sources and their offsets (see `commit`).
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 
 import pyarrow as pa
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table as NativeTable
 from pyiceberg.table.snapshots import Snapshot
 
@@ -191,20 +193,16 @@ class LakeTable:
 
     def writer(self) -> FileWriter:
         """What writes data files for this table, in this process or in a task."""
-        native = self._publisher().native(self.name)
-        iceberg = native.schema()
-        schema = pa.schema(
-            field.with_metadata({"PARQUET:field_id": str(iceberg.find_field(field.name).field_id)})
-            for field in plain(iceberg.as_arrow())
-        )
+        head = self.head()
+        iceberg = head.schema()
         return FileWriter(
             name=self.name,
-            location=str(native.location()),
-            schema=schema,
+            location=head.location,
+            schema=_file_schema(head.schema_json()),
             iceberg=iceberg,
-            spec=native.spec(),
-            order=native.sort_order(),
-            properties=dict(native.properties),
+            spec=head.spec(),
+            order=head.order(),
+            properties=dict(head.properties),
             systems=self._publisher().systems,
         )
 
@@ -300,6 +298,15 @@ class LakeTable:
         raise ConflictError(
             f"table {self.name} was changed by another writer meanwhile", "plan the change again"
         )
+
+
+@lru_cache(maxsize=1024)
+def _file_schema(schema_json: bytes) -> pa.Schema:
+    iceberg = Schema.model_validate_json(schema_json)
+    return pa.schema(
+        field.with_metadata({"PARQUET:field_id": str(iceberg.find_field(field.name).field_id)})
+        for field in plain(iceberg.as_arrow())
+    )
 
 
 def _add_snapshots(native: NativeTable, records: Sequence[SnapshotRecord]) -> None:
