@@ -1,6 +1,6 @@
 """Run every benchmark and write docs/performance.md.
 
-Run: make bench
+Run: make bench, or .venv/bin/python benchmarks/run_all.py --only ingest commits
 
 A script is a file beside this one that holds a `measure` function; each runs in a process of its own.
 """
@@ -45,13 +45,22 @@ def page(tables: dict[str, str]) -> str:
     return "\n".join([*head, *parts])
 
 
+def sections(text: str) -> dict[str, str]:
+    """The tables of a page, by the name of their script."""
+    parts = text.split("\n## ")[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="pass --quick on; the page is only printed")
+    parser.add_argument("--only", nargs="+", metavar="SCRIPT", help="run these; the others' tables stay")
     options = parser.parse_args()
-    tables, failed = {}, []
+    chosen = [script for script in scripts(HERE) if not options.only or script.stem in options.only]
+    tables = sections(PAGE.read_text()) if options.only and PAGE.exists() else {}
+    failed = []
     with tempfile.TemporaryDirectory() as folder:
-        for script in scripts(HERE):
+        for script in chosen:
             print(f"== {script.stem}", flush=True)
             out = Path(folder) / script.stem
             argv = [sys.executable, script, "--table", out, *(["--quick"] if options.quick else [])]
@@ -63,7 +72,7 @@ def main() -> None:
         raise SystemExit(f"failed: {', '.join(failed)}; {PAGE} is left as it was")
     if not options.quick:
         PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(page(tables))
+        PAGE.write_text(page(dict(sorted(tables.items()))))
         print(f"wrote {PAGE}")
 
 

@@ -42,9 +42,17 @@ def cli_page() -> str:
     for noun, entry in NOUNS.items():
         found = load_noun(noun)
         lines += [f"## rayplat {noun}", "", *([entry.help, ""] if hasattr(found, "commands") else [])]
-        for name, verb in getattr(found, "commands", {"": found}).items():
-            lines += _command(f"rayplat {noun} {name}".strip(), verb, heading=bool(name))
+        for path, verb in _verbs(f"rayplat {noun}", found):
+            lines += _command(path, verb, heading=path != f"rayplat {noun}")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _verbs(path: str, found: Any) -> Iterator[tuple[str, Any]]:
+    verbs = getattr(found, "commands", None)
+    if verbs is None:
+        yield path, found
+    for name, verb in (verbs or {}).items():
+        yield from _verbs(f"{path} {name}", verb)
 
 
 def _shared_options() -> list[list[str]]:
