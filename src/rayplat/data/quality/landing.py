@@ -30,13 +30,22 @@ class Landing:
 
     Args:
         source: the source's name in snapshots.
+        before: its offsets in the very history by which the records were found waiting: a replay that has
+            committed since is noticed only so.
         on_written: called when the rows are in files that no snapshot names yet.
     """
 
-    def __init__(self, lake: Lakehouse, table: Table, source: str, on_written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        lake: Lakehouse,
+        table: Table,
+        source: str,
+        before: Mapping[str, int],
+        on_written: Callable[[], None],
+    ) -> None:
         self._lake, self._table, self.source = lake, table, source
         self._on_written = on_written
-        self.before = self._committer().committed()
+        self.before = dict(before)
 
     def commit(self, rows: pl.DataFrame, after: Mapping[str, int], told: Mapping[str, str]) -> int:
         """Commit rows and move the source's offsets from `before` to `after`.

@@ -30,7 +30,7 @@ from rayplat.data.quality.mended import Mended, with_mended
 from rayplat.data.quality.quarantine import waiting
 from rayplat.data.quality.rounds import REPLAY, REPLAYED
 from rayplat.data.quality.rows import faults
-from rayplat.data.quality.side_tables import IDENTITY, MARKS, MARKS_SCHEMA, side_name
+from rayplat.data.quality.side_tables import IDENTITY, MARKS, MARKS_SCHEMA, committed, side_name
 from rayplat.data.quality.tables import TableChecks
 
 CRASH_POINTS = ("before_marks", "after_marks", "after_write", "after_commit")
@@ -106,10 +106,11 @@ def replay(
         UserError: a check with `on_fail="stop"` did not pass.
     """
     target = lake.ensure(table)
-    found = waiting(lake, table.name, target.history(), reason)
+    history = target.history()
+    found = waiting(lake, table.name, history, reason)
     if mended is not None:
         found = with_mended(found, mended, table.name)
-    work = _Replay(lake, table, target, bus, on_point)
+    work = _Replay(lake, table, target, bus, on_point, ends=committed(history))
     for (source,), records in found.group_by("source", maintain_order=True):
         for part in records.iter_slices(_AT_ONCE):
             work.take(str(source), part, decode)
@@ -120,8 +121,16 @@ class _Replay:
     """One run over the records, a commit for each part of them."""
 
     def __init__(
-        self, lake: Lakehouse, table: Table, target: LakeTable, bus: EventBus, on_point: Callable[[str], None]
+        self,
+        lake: Lakehouse,
+        table: Table,
+        target: LakeTable,
+        bus: EventBus,
+        on_point: Callable[[str], None],
+        *,
+        ends: Mapping[str, Mapping[str, int]],
     ) -> None:
+        self._ends = dict(ends)
         self._lake, self._table, self._target = lake, table, target
         self._bus, self._on_point = bus, on_point
         self._checks = TableChecks(lake, table)
@@ -137,7 +146,9 @@ class _Replay:
 
     def take(self, source: str, records: pl.DataFrame, decode: Decode) -> None:
         """Replay records of one source: judge them all, mark the good ones, commit their rows."""
-        landing = Landing(self._lake, self._table, f"replay:{source}", lambda: self._on_point("after_write"))
+        name = f"replay:{source}"
+        written = lambda: self._on_point("after_write")  # noqa: E731
+        landing = Landing(self._lake, self._table, name, self._ends.get(name, {}), written)
         rows, names = self._good(records, decode)
         if names.is_empty():
             return
@@ -148,6 +159,7 @@ class _Replay:
         told = {ROWS: str(rows.height), REPLAYED: str(names.height), REPLAY: replay_id}
         after = {SEQUENCE: landing.before.get(SEQUENCE, 0) + names.height}
         snapshot_id = landing.commit(rows, after, told)
+        self._ends[name] = after
         self._on_point("after_commit")
         self._replayed += names.height
         self._snapshots += (snapshot_id,)
