@@ -5,7 +5,7 @@ Knows the table's mode and what a retry must not do; it does not know which rows
 
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import polars as pl
 import pyarrow as pa
@@ -15,9 +15,7 @@ from rayplat.core.project.table import Table
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.changes import merge
 from rayplat.data.lakehouse.columns import OFFSET, PARTITION
-from rayplat.data.lakehouse.commit import Attempt, FencedCommitter
-from rayplat.data.lakehouse.files import DataFile
-from rayplat.data.lakehouse.snapshot import Base, SnapshotAttempt
+from rayplat.data.lakehouse.commit import FencedCommitter
 
 OP = "_op"
 """The column of decoded changes that says what became of a row: `upsert` or `delete`."""
@@ -84,24 +82,12 @@ class Landing:
         deleted = _DELETED if OP in rows.columns else None
         change = merge(target, _arrow(given), self._table.key, order_by=order_by, deleted=deleted)
         self._on_written()
-        committer = self._committer(_only_on(change.based_on))
-        return committer.commit(change.added, self.before, after, told, removed=change.removed)
+        return self._committer().commit(
+            change.added, self.before, after, told, removed=change.removed, based_on=change.based_on
+        )
 
-    def _committer(self, attempt: Attempt = SnapshotAttempt) -> FencedCommitter:
-        return FencedCommitter(self._lake, self._table.name, self.source, attempt=attempt)
-
-
-def _only_on(based_on: int | None) -> Attempt:
-    """Attempts that are made on one snapshot alone: a row of the same key may have come with a later one."""
-
-    def attempt(
-        base: Base, files: Sequence[DataFile], properties: Mapping[str, str], *, removed: Collection[str] = ()
-    ) -> SnapshotAttempt:
-        if base.head.current_id != based_on:
-            raise ConflictError(f"{base.name} was changed by another writer meanwhile", "try again")
-        return SnapshotAttempt(base, files, properties, removed=removed)
-
-    return attempt
+    def _committer(self) -> FencedCommitter:
+        return FencedCommitter(self._lake, self._table.name, self.source)
 
 
 def _arrow(rows: pl.DataFrame) -> pa.Table:
