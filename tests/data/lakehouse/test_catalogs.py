@@ -1,6 +1,7 @@
 """One behaviour over every catalog and storage; and what the settings tell each of them."""
 
 import pickle
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.catalogs import catalog_properties, open_catalog
 from rayplat.data.lakehouse.storage import file_system, file_systems, io_properties
 from tests.data.lakehouse.lake_contract import LakeContract
+from tests.rest_catalog import TOKEN, rest_catalog
 from tests.servers import Aws, fresh_database
 
 
@@ -60,6 +62,14 @@ class TestGlueAndS3(LakeContract):
                 "catalog": catalog,
             }
         )
+
+
+class TestRestAndLocal(LakeContract):
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Iterator[Settings]:
+        with rest_catalog(tmp_path / "served") as uri:
+            catalog = {"kind": "rest", "uri": uri, "options": {"token": TOKEN}}
+            yield Settings.model_validate({"home": tmp_path / "home", "catalog": catalog})
 
 
 SECRET = "do-not-show"
