@@ -2,29 +2,30 @@
 
 import pickle
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import numpy as np
 import polars as pl
 import pytest
 
+from rayplat.data.profile import kernels
 from rayplat.data.profile.columns import column_profile
 from rayplat.data.profile.distinct import SMALLEST, Distinct
-from rayplat.data.profile.sketch import ColumnSketch, sample_rows
+from rayplat.data.profile.sketch import ColumnSketch
 
 SEED = 5
 
 
 def sketched(values: pl.Series, parts: int = 1, batches: int = 1) -> ColumnSketch:
     """A column that is sketched in parts, each in batches; parts travel as they do between processes."""
-    rng = np.random.default_rng(SEED)
+    array = values.to_arrow()
     found: ColumnSketch | None = None
-    size = -(-values.len() // parts)
-    for at in range(0, max(values.len(), 1), size or 1):
-        part, step = values.slice(at, size), -(-size // batches)
-        sketch = ColumnSketch(values.dtype)
-        for begin in range(0, part.len(), step or 1):
-            batch = part.slice(begin, step)
-            sketch.update(batch, sample_rows(batch.len(), rng))
+    size = -(-len(array) // parts)
+    for seed, at in enumerate(range(0, max(len(array), 1), size or 1)):
+        part, step = array.slice(at, size), -(-size // batches)
+        sketch = ColumnSketch(array.type, seed)
+        for begin in range(0, len(part), step or 1):
+            sketch.update(part.slice(begin, step))
         travelled: ColumnSketch = pickle.loads(pickle.dumps(sketch))
         if found is None:
             found = travelled
@@ -140,10 +141,92 @@ def test_distinct_is_exact_up_to_its_size_and_merges() -> None:
     assert abs(one.estimate() / 500_000 - 1) < 0.06
 
 
-def test_a_sample_has_a_row_of_every_stratum() -> None:
+def test_the_same_values_give_the_same_profile() -> None:
+    values = pl.Series("x", np.random.default_rng(SEED).normal(size=200_000))
+    one, other = (column_profile("x", "double", sketched(values, 3, 2), hidden=False) for _ in range(2))
+    assert one == other
+
+
+def test_ranks_are_within_their_bound() -> None:
+    """Sorted, shuffled and trending values of which a million and a half are looked at."""
     rng = np.random.default_rng(SEED)
-    assert sample_rows(20_000, rng).tolist() == list(range(20_000))
-    drawn = sample_rows(1_000_000, rng)
-    step = 1_000_000 // 16_384
-    assert np.array_equal(drawn // step, np.arange(len(drawn)))
-    assert drawn.max() < 1_000_000
+    plain = rng.exponential(size=1_500_000)
+    for values in (np.sort(plain), plain, plain + np.arange(len(plain)) / 1e5):
+        sketch = sketched(pl.Series("x", values), 1, 7)
+        ranks = np.linspace(0.01, 0.99, 99)
+        found = np.searchsorted(np.sort(values), sketch.quantiles.at(ranks.tolist())) / len(values)
+        assert sketch.quantiles.count == len(values), "each value stands for itself or is stood for"
+        assert np.abs(found - ranks).max() < 0.009, f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Int32, pl.Float32, pl.Float64])
+def test_many_numbers_of_every_width_with_nulls_and_nan(kind: type[pl.DataType]) -> None:
+    raw = np.random.default_rng(SEED).integers(-50_000, 50_000, 120_000)
+    values = pl.Series("x", raw).cast(kind)
+    values = values.set(pl.Series(np.arange(len(raw)) % 7 == 0), None)
+    there = raw[np.arange(len(raw)) % 7 != 0]
+    if values.dtype.is_float():
+        values = values.set(pl.Series(np.arange(len(raw)) % 7 == 1), float("nan"))
+        there = raw[np.arange(len(raw)) % 7 > 1]
+    sketch = sketched(values, 2, 2)
+    found = column_profile("x", "x", sketch, hidden=False)
+    nans = len(raw) - len(there) - found.nulls
+    assert (found.nulls, found.nans) == (values.null_count(), nans)
+    assert (found.least, found.greatest) == (there.min(), there.max())
+    assert found.mean == pytest.approx(there.mean(), rel=1e-12)
+    assert found.stddev == pytest.approx(there.std(ddof=1), rel=1e-12)
+    assert abs(found.distinct / len(np.unique(there)) - 1) < 0.065
+
+
+def test_far_from_zero_the_spread_is_right() -> None:
+    values = 1e9 + np.random.default_rng(SEED).normal(size=100_000)
+    assert sketched(pl.Series("x", values)).moments.stddev == pytest.approx(values.std(ddof=1), rel=1e-8)
+
+
+def test_zero_has_one_sign() -> None:
+    few = column_profile("x", "double", sketched(pl.Series([0.0, -0.0])), hidden=False)
+    assert (few.distinct, few.top[0].count) == (1, 2)
+    many = sketched(pl.Series([-0.0, 0.0] * 4 + [float(i) for i in range(1, 2001)]))
+    assert many.distinct.estimate() == 2001
+    late = sketched(pl.Series([*range(1, 3001), 0]), batches=3)
+    assert (late.distinct.estimate(), late.least) == (3001, 0)
+
+
+@pytest.mark.parametrize("count", [300, 3000])
+def test_a_dictionary_is_its_values(count: int) -> None:
+    texts = pl.Series([f"zü{i % count}" if i % 11 else None for i in range(20_000)]).to_arrow()
+    plain, coded = ColumnSketch(texts.type), ColumnSketch(texts.type)
+    for at in range(0, len(texts), 6000):
+        plain.update(texts.slice(at, 6000))
+        coded.update(texts.slice(at, 6000).dictionary_encode())
+    one, other = (column_profile("x", "string", sketch, hidden=False) for sketch in (plain, coded))
+    assert one == other, "whichever way it is stored"
+    assert (one.distinct, one.nulls, one.shortest) == (count, 1819, 3)
+
+
+def test_long_and_short_texts_differ_wherever_they_differ() -> None:
+    texts = ["", "\0", "a", "a\0", "a" * 8, "a" * 9, "a" * 16, "b" + "a" * 15, "a" * 15 + "b", "東京" * 5]
+    assert sketched(pl.Series(texts)).distinct.estimate() == len(texts)
+    many = sketched(pl.Series([f"{i:>20}" for i in range(4000)]))
+    assert (many.distinct.estimate(), many.least, many.longest) == (4000, f"{0:>20}", 20)
+
+
+def test_decimals_and_lists() -> None:
+    money = [Decimal(i) / 100 for i in range(3000)]
+    found = column_profile("d", "decimal", sketched(pl.Series(money, dtype=pl.Decimal(18, 2))), hidden=False)
+    assert (found.least, found.greatest, found.distinct) == (Decimal(0), Decimal("29.99"), 3000)
+    assert (found.mean, found.quantiles and found.quantiles["p50"]) == (
+        pytest.approx(14.995),
+        pytest.approx(15, abs=0.3),
+    )
+    lists = column_profile("l", "list", sketched(pl.Series([[1], [1, 2], None, [1]])), hidden=False)
+    assert (lists.distinct, lists.nulls, lists.top[0].value, lists.least) == (2, 1, [1], None)
+
+
+def test_kernels_as_plain_python_give_the_same() -> None:
+    """The compiled code is the Python text: overflow of 64 bits included."""
+    print(f"seed {SEED}")
+    rng = np.random.default_rng(SEED)
+    with np.errstate(over="ignore"):
+        for keys in rng.integers(-(2**62), 2**62, (3, 5)):
+            assert [int(kernels.mix.py_func(k)) for k in keys] == kernels.hashed(keys).tolist()

@@ -6,10 +6,9 @@ Knows how a sketch is read, and what may not be shown of personal data; it does 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import polars as pl
+import numpy as np
 
 from rayplat.data.profile.sketch import ColumnSketch
 
@@ -17,7 +16,6 @@ RANKS = {"p01": 0.01, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 
 """The quantiles of a profile, by name."""
 BINS = 24
 _TOP = 10
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,9 @@ class ColumnProfile:
         least, greatest, mean, stddev: of the values; None where they have none.
         quantiles: value by name of `RANKS`; empty for texts.
         histogram: of numbers and times; None for others.
-        top: the most frequent values; `top_exact`: whether their counts are exact (else from a sample).
-        shortest, longest, mean_length: of texts in characters, of bytes in bytes.
+        top: the most frequent values, none for lists; `top_exact`: whether their counts are exact (else
+            from a sample).
+        shortest, longest, mean_length: of texts in characters, of bytes in bytes, of lists in elements.
         hidden: personal data: values are left out.
     """
 
@@ -79,6 +78,8 @@ def column_profile(name: str, kind: str, sketch: ColumnSketch, *, hidden: bool) 
         kind: the column's type as it is shown.
         hidden: whether the values are personal data.
     """
+    sketch.settle()
+    valued = sketch.rows - sketch.nulls - sketch.nans
     counted: dict[str, Any] = {
         "name": name,
         "type": kind,
@@ -89,7 +90,7 @@ def column_profile(name: str, kind: str, sketch: ColumnSketch, *, hidden: bool) 
         "distinct_exact": sketch.distinct.exact,
         "shortest": sketch.shortest,
         "longest": sketch.longest,
-        "mean_length": sketch.lengths.mean if sketch.lengths.count else None,
+        "mean_length": sketch.length / valued if sketch.shortest is not None else None,
         "hidden": hidden,
     }
     return ColumnProfile(**counted) if hidden else ColumnProfile(**counted, **_values(sketch))
@@ -97,50 +98,49 @@ def column_profile(name: str, kind: str, sketch: ColumnSketch, *, hidden: bool) 
 
 def _values(sketch: ColumnSketch) -> dict[str, Any]:
     there = sketch.rows - sketch.nulls - sketch.nans
+    kind = sketch.kind
+    if kind.family == "list":
+        return {}
     shown: dict[str, Any] = {
         "least": sketch.least,
         "greatest": sketch.greatest,
         "top": tuple(TopValue(value, count) for value, count in sketch.frequent.top(_TOP)),
         "top_exact": sketch.frequent.exact,
     }
-    if not sketch.numeric or not there:
+    if not kind.numeric or not there:
         return shown
     found = _exact_quantiles(sketch) if sketch.frequent.exact else sketch.quantiles.at(list(RANKS.values()))
     return {
         **shown,
-        "mean": _value(sketch.moments.mean, sketch.dtype),
-        "stddev": sketch.moments.stddev if sketch.dtype.is_numeric() else None,
-        "quantiles": {n: _value(v, sketch.dtype) for n, v in zip(RANKS, found, strict=False)},
+        "mean": kind.value(sketch.moments.mean),
+        "stddev": sketch.moments.stddev if kind.family != "time" else None,
+        "quantiles": {n: kind.value(v) for n, v in zip(RANKS, found, strict=False)},
         "histogram": _histogram(sketch, there),
     }
 
 
 def _exact_quantiles(sketch: ColumnSketch) -> list[float]:
     """Where every value is counted, no sketch is needed: the least value with a share of `rank` up to it."""
-    every = sketch.frequent.all()
-    numbers = every["value"].to_physical().cast(pl.Float64)
-    shares = every["count"].cum_sum() / every["count"].sum()
-    return [float(numbers[int(shares.search_sorted(rank - 1e-12))]) for rank in RANKS.values()]
+    numbers, counts = sketch.frequent.numbers()
+    shares = np.cumsum(counts) / counts.sum()
+    return [float(numbers[int(np.searchsorted(shares, rank - 1e-12))]) for rank in RANKS.values()]
 
 
 def _histogram(sketch: ColumnSketch, there: int) -> Histogram | None:
-    low, high = _number(sketch.least), _number(sketch.greatest)
+    kind = sketch.kind
+    low, high = kind.place(sketch.least), kind.place(sketch.greatest)
     if not (math.isfinite(low) and math.isfinite(high)):
         return None
     if low == high:
         return Histogram((sketch.least, sketch.greatest), (there,))
-    inner = _inner_edges(low, high, whole=sketch.dtype.is_integer())
+    inner = _inner_edges(low, high, whole=kind.family == "integer")
     if sketch.frequent.exact:
-        every = sketch.frequent.all()
-        numbers = every["value"].to_physical().cast(pl.Float64)
-        places = pl.Series(inner, dtype=pl.Float64).search_sorted(numbers, side="right")
-        by_bin = dict(
-            every.with_columns(places.alias("bin")).group_by("bin").agg(pl.col("count").sum()).iter_rows()
-        )
-        counts = [round(by_bin.get(i, 0)) for i in range(len(inner) + 1)]
+        numbers, rows = sketch.frequent.numbers()
+        places = np.searchsorted(inner, numbers, side="right")
+        counts = [round(count) for count in np.bincount(places, rows, len(inner) + 1).tolist()]
     else:
         counts = [round(share * there) for share in sketch.quantiles.shares(inner)]
-    return Histogram(tuple(_value(v, sketch.dtype) for v in (low, *inner, high)), tuple(counts))
+    return Histogram(tuple(kind.value(v) for v in (low, *inner, high)), tuple(counts))
 
 
 def _inner_edges(low: float, high: float, *, whole: bool) -> list[float]:
@@ -149,21 +149,3 @@ def _inner_edges(low: float, high: float, *, whole: bool) -> list[float]:
         return [low + i for i in range(1, int(high - low) + 1)]
     width = (high - low) / BINS
     return [low + i * width for i in range(1, BINS) if low < low + i * width < high]
-
-
-def _number(value: Any) -> float:
-    """A value on the line on which its column is sketched."""
-    if isinstance(value, datetime):
-        return (value - _EPOCH) / timedelta(microseconds=1)
-    if isinstance(value, date):
-        return float((value - _EPOCH.date()).days)
-    return float(value)
-
-
-def _value(number: float, dtype: pl.DataType) -> Any:
-    """The value at a place of that line."""
-    if isinstance(dtype, pl.Datetime):
-        return _EPOCH + timedelta(microseconds=round(number))
-    if isinstance(dtype, pl.Date):
-        return _EPOCH.date() + timedelta(days=round(number))
-    return number

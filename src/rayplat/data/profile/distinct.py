@@ -6,14 +6,14 @@ value at a time, some hundred times slower than this.)
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 Hashes = npt.NDArray[np.uint64]
 
 SMALLEST = 4096
 """How many hashes are kept: up to here the count is exact, beyond its standard error is 1.6 %."""
 _SPACE = 2.0**64
-_MANY = 16 * SMALLEST
+_WAITING = SMALLEST
+_EVERY = np.uint64(2**64 - 1)
 
 
 class Distinct:
@@ -24,38 +24,48 @@ class Distinct:
     by Beyer et al., "On Synopses for Distinct-Value Estimation" (2007), section 4.
     """
 
-    def __init__(self) -> None:
-        self._hashes: Hashes = np.empty(0, np.uint64)
+    def __init__(self, hashes: Hashes | None = None) -> None:
+        self._hashes: Hashes = np.empty(0, np.uint64) if hashes is None else hashes
+        self._waiting: list[Hashes] = []
+        self._count = 0
+
+    def __reduce__(self) -> tuple[type["Distinct"], tuple[Hashes]]:
+        return type(self), (self._settled(),)
 
     @property
     def exact(self) -> bool:
         """Whether the count is exact."""
-        return len(self._hashes) < SMALLEST
+        return len(self._settled()) < SMALLEST
+
+    @property
+    def limit(self) -> np.uint64:
+        """Hashes above this one would change nothing; it falls as hashes come in."""
+        return np.uint64(self._hashes[-1]) if len(self._hashes) == SMALLEST else _EVERY
 
     def update(self, hashes: Hashes) -> None:
-        """Take hashes in; the same value must have the same hash."""
-        if not self.exact:
-            # After the first batches almost no hash is among the smallest any more: one comparison each.
-            hashes = hashes[hashes < self._hashes[-1]]
-        elif len(hashes) > _MANY:
-            # Hashes are spread evenly: were these all distinct, four times as many as needed would be here.
-            low = hashes[hashes < np.uint64(_SPACE * 4 * SMALLEST / len(hashes))]
-            found = self._with(low)
-            hashes = low if len(found) == SMALLEST else hashes
-        if len(hashes):
-            self._hashes = self._with(hashes)
+        """Take hashes in, best only those up to `limit`; the same value must have the same hash."""
+        self._waiting.append(hashes.copy())
+        self._count += len(hashes)
+        # Sorted rarely: of n rows only some k log(n / k) have hashes up to `limit`.
+        if self._count > _WAITING:
+            self._settled()
 
-    def _with(self, hashes: Hashes) -> Hashes:
-        both = pl.Series(np.concatenate([self._hashes, hashes]), dtype=pl.UInt64).unique()
-        smallest: Hashes = np.sort(both.to_numpy())[:SMALLEST]
-        return smallest
+    def _settled(self) -> Hashes:
+        if self._waiting:
+            both = np.sort(np.concatenate([self._hashes, *self._waiting]))
+            first = np.ones(len(both), bool)
+            np.not_equal(both[1:], both[:-1], out=first[1:])
+            self._hashes = both[first][:SMALLEST]
+            self._waiting, self._count = [], 0
+        return self._hashes
 
     def merge(self, other: "Distinct") -> None:
         """Take in what another one has seen."""
-        self.update(other._hashes)
+        self.update(other._settled())
 
     def estimate(self) -> int:
         """How many distinct values there are."""
-        if self.exact:
-            return len(self._hashes)
-        return round((SMALLEST - 1) / (float(self._hashes[-1]) / _SPACE))
+        hashes = self._settled()
+        if len(hashes) < SMALLEST:
+            return len(hashes)
+        return round((SMALLEST - 1) / (float(hashes[-1]) / _SPACE))

@@ -4,6 +4,7 @@ Knows which parts a snapshot has and where they are best sketched; it does not k
 """
 
 import json
+import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def profile(
         snapshot_id=wanted,
         committed_at=next((s.at for s in table.history() if s.snapshot_id == wanted), None),
         rows=rows,
-        files=sum(isinstance(part, FilePart) for part in parts),
+        files=len({part.path for part in parts if isinstance(part, FilePart)}),
         seconds=time.monotonic() - started,
         columns=tuple(
             column_profile(n, str(schema.field(n).type), sketches[n], hidden=n in private)
@@ -98,7 +99,11 @@ def _parts(table: LakeTable, names: Sequence[str], wanted: int | None, *, curren
     writer = table.writer()
     schema = writer.schema
     chosen = schema.empty_table().select(list(names)).schema
-    return [FilePart(path, chosen, writer.systems) for path in sorted(table.paths())]
+    files = [FilePart(path, chosen, writer.systems) for path in sorted(table.paths())]
+    cpus = os.cpu_count() or 1
+    if len(files) >= cpus:
+        return list(files)
+    return [part for file in files for part in file.split(-(-cpus // len(files)))]
 
 
 def _executor_for(rows: int, parts: Sequence[Part]) -> Executor:
