@@ -20,7 +20,7 @@ _COMPUTED = {
     "home": "`.rayplat` in the working folder",
     "warehouse": "`file://<home>/warehouse`",
     "database": "`sqlite:///<home>/rayplat.db`",
-    "online": "`sqlite:///<home>/online.db`",
+    "online": "`lmdb:///<home>/online`",
     "user": "the user of the operating system",
 }
 

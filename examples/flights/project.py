@@ -123,7 +123,7 @@ congestion = flights.feature_view(
     features={
         "dep_delay_3h": three.mean("dep_delay"),
         "arr_delay_3h": three.mean("arr_delay"),
-        "late_share_3h": three.agg((pl.col("arr_delay") > 15).mean()),
+        "late_share_3h": three.mean(pl.col("arr_delay") > 15),
         "landed_3h": three.count("arr_delay"),
         "arr_delay_1h": one.mean("arr_delay"),
         "dep_delay_1h": one.mean("dep_delay"),

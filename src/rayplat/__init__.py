@@ -37,7 +37,8 @@ if TYPE_CHECKING:
         Reference,
     )
     from rayplat.core.project.table import Column, linear, zorder
-    from rayplat.core.project.view import window
+    from rayplat.core.project.view import python
+    from rayplat.core.project.window import tumbling, window
     from rayplat.train.run import TrainRun
 
 __version__ = "0.1.0"
@@ -74,7 +75,8 @@ _HOME_OF = {
             "Reference",
         ),
         "rayplat.core.project.table": ("Column", "linear", "zorder"),
-        "rayplat.core.project.view": ("window",),
+        "rayplat.core.project.view": ("python",),
+        "rayplat.core.project.window": ("tumbling", "window"),
         "rayplat.train.run": ("TrainRun",),
     }.items()
     for name in names
@@ -111,7 +113,9 @@ __all__ = [
     "matches",
     "not_null",
     "one_of",
+    "python",
     "references",
+    "tumbling",
     "unique",
     "volume",
     "window",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rayplat.core.events import Event, EventBus
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.features.online import OnlineStore, open_online
+from rayplat.features.online.opening import open_online
+from rayplat.features.online.store import OnlineStore
 from rayplat.governance.audit_log import AuditLog
 from rayplat.registry.store import Registry
 

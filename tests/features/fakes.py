@@ -1,7 +1,7 @@
 """A lakehouse in memory: whole tables by snapshot."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from rayplat.core.errors import NotFoundError
+from rayplat.features.join.parts import Part, parts_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,19 @@ class FakeSnapshot:
     rows_added: int
     offsets: dict[str, int]
     properties: dict[str, str]
+
+
+@dataclass(frozen=True)
+class FakeSplit:
+    rows: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.rows.schema
+
+    def tables(self) -> Iterator[pa.Table]:
+        for begin in range(0, self.rows.num_rows, 7):
+            yield self.rows.slice(begin, 7)
 
 
 @dataclass
@@ -52,6 +66,13 @@ class FakeTable:
             kept = kept.filter(pl.sql_expr(_times_as_numbers(where)))
         return kept.select(columns or data.column_names).to_arrow()
 
+    def parts(self, columns: Sequence[str], snapshot_id: int | None = None) -> list[Part]:
+        return parts_of(pl.DataFrame(self.read(columns, snapshot_id)))
+
+    def splits(self, columns: Sequence[str], snapshot_id: int | None = None) -> list[FakeSplit]:
+        whole = self.read(columns, snapshot_id)
+        return [FakeSplit(whole.slice(begin, 25)) for begin in range(0, max(whole.num_rows, 1), 25)]
+
     def append(
         self, data: pa.Table, properties: Mapping[str, str] = {}, offsets: Mapping[str, int] = {}
     ) -> int:
@@ -79,10 +100,10 @@ class FakeTable:
 
 def _times_as_numbers(where: str) -> str:
     def number(match: re.Match[str]) -> str:
-        micros = int(datetime.fromisoformat(match[2]).timestamp()) * 1_000_000
-        return f"CAST({match[1]} AS BIGINT) < {micros}"
+        micros = int(datetime.fromisoformat(match[3]).timestamp()) * 1_000_000
+        return f"CAST({match[1]} AS BIGINT) {match[2]} {micros}"
 
-    return re.sub(r"(\w+) < '([^']+)'", number, where)
+    return re.sub(r"(\w+) (<|>=) '([^']+)'", number, where)
 
 
 class FakeLake:

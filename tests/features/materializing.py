@@ -6,7 +6,7 @@ from pathlib import Path
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.features.materialize import materialize
-from rayplat.features.online import open_online
+from rayplat.features.online.opening import open_online
 from tests.features.worlds import latest_view, window_view
 
 VIEWS = [latest_view(), window_view(["5h"])]
@@ -16,7 +16,7 @@ def main(home: str) -> None:
     settings = Settings(home=Path(home))
     lake = Lakehouse(settings)
     online = open_online(settings)
-    online.read({})
+    online.views()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     materialize(lake, online, VIEWS, step_rows=500)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.view import window
+from rayplat.core.project.window import window
 from rayplat.features.definition import describe, digest
 from rayplat.features.plan import plan
 from tests.features.worlds import latest_view, project, source_table, window_view

@@ -5,12 +5,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rayplat.core.errors import IntegrityError, NotFoundError
+from rayplat.core.errors import ConflictError, IntegrityError, NotFoundError, UserError
 from rayplat.core.events import EventBus
+from rayplat.features.backfill import backfill
 from rayplat.features.materialize import FeaturesMaterialized, materialize
-from rayplat.features.online import SqliteOnlineStore
+from rayplat.features.online.apply import apply_rows, progress_of
+from rayplat.features.online.lmdb_store import LmdbOnlineStore
+from rayplat.features.online.store import Progress
 from rayplat.features.serving import get_online_features
 from tests.features.fakes import FakeLake
+from tests.features.oracle import Event
 from tests.features.worlds import (
     SOURCE_SCHEMA,
     events,
@@ -24,7 +28,7 @@ from tests.features.worlds import (
 
 @pytest.fixture
 def store(tmp_path: Path):
-    opened = SqliteOnlineStore(f"sqlite:///{tmp_path}/online.db")
+    opened = LmdbOnlineStore(f"lmdb:///{tmp_path}/online.db")
     yield opened
     opened.close()
 
@@ -68,7 +72,7 @@ def test_steps_end_at_commits_and_give_the_same_values(store, tmp_path):
     materialize(lake, store, [view], step_rows=12)
     wheres = [read["where"] for read in lake.table("raw.events").reads]
     assert [w.split("_offset ")[1:] for w in wheres[:2]] == [[">= 0 and ", "< 15)"], [">= 15 and ", "< 30)"]]
-    other = SqliteOnlineStore(f"sqlite:///{tmp_path}/other.db")
+    other = LmdbOnlineStore(f"lmdb:///{tmp_path}/other.db")
     materialize(lake, other, [view])
     for entity in "ab":
         assert ask(store, [view], hour(49), entity).frame.equals(ask(other, [view], hour(49), entity).frame)
@@ -139,7 +143,7 @@ def test_a_view_that_was_not_materialized_is_told(store):
         materialize(FakeLake(), store, [latest_view()])
 
 
-class StoppingStore(SqliteOnlineStore):
+class StoppingStore(LmdbOnlineStore):
     """Fails before its n-th write."""
 
     left = 0
@@ -157,7 +161,7 @@ def test_a_run_that_stops_between_any_two_steps_continues(tmp_path):
     for start in range(0, 40, 10):
         lake.tell("raw.events", world[start : start + 10])
     for writes in range(4):
-        store = StoppingStore(f"sqlite:///{tmp_path}/{writes}.db")
+        store = StoppingStore(f"lmdb:///{tmp_path}/{writes}.db")
         store.left = writes
         with pytest.raises(KeyboardInterrupt):
             materialize(lake, store, [view], step_rows=10)
@@ -165,3 +169,55 @@ def test_a_run_that_stops_between_any_two_steps_continues(tmp_path):
         assert [r.rows for r in materialize(lake, store, [view], step_rows=10)] == [40 - 10 * writes]
         assert ask(store, [view], hour(39), "b").frame.get_column("recent__sum_5h").item() == 39 + 37 + 35
         store.close()
+
+
+def test_a_stretch_of_time_is_brought_by_itself_and_the_rest_continues(store):
+    lake, view = FakeLake(), window_view(["48h"])
+    world = frame(events(*(("a", i, i, 1.0) for i in range(30))))
+    lake.tell("raw.events", world[:20])
+    report = backfill(lake, store, [view], hour(10), hour(15))[0]
+    assert (report.rows, report.entities, report.offsets) == (5, 1, {"0": 20})
+    lake.tell("raw.events", world[20:])
+    assert [r.rows for r in materialize(lake, store, [view])] == [10]
+
+    def total():
+        return ask(store, [view], hour(30)).frame.get_column("recent__sum_48h").item()
+
+    assert total() == 15
+    # What was read already, and what is asked for twice, changes nothing.
+    for _ in range(2):
+        assert backfill(lake, store, [view], hour(0), hour(12))[0].rows == 12
+        assert total() == 25
+    assert materialize(lake, store, [view])[0].rows == 0
+    # Rows beyond what the view has consumed come with `materialize` only.
+    lake.tell("raw.events", frame([Event("a", hour(11), hour(31), 0, 30, 1.0)]))
+    assert backfill(lake, store, [view], hour(0), hour(12))[0].rows == 12
+
+
+def test_a_stretch_of_a_table_that_is_read_whole_is_refused(store):
+    lake = FakeLake()
+    table = project().table("raw.planes", columns={"tail": "string", "year": "int64"}, key="tail")
+    view = project().feature_view("plane", source=table, entity="tail", features={"year": pl.col("year")})
+    lake.ensure_schema(
+        "raw.planes", pl.DataFrame(schema={"tail": pl.String, "year": pl.Int64}).to_arrow().schema
+    )
+    with pytest.raises(UserError, match="no event time"):
+        backfill(lake, store, [view], hour(0), hour(1))
+
+
+def test_rows_of_a_stream_are_applied_to_all_views_of_their_table(store):
+    views = [latest_view(), window_view(["5h"])]
+    rows = frame(events(("a", 1, 1, 1.0), ("a", 2, 2, 2.0), ("b", 2, 2, 5.0)))
+    before = progress_of(store, views)
+    assert before == {"last": None, "recent": None}
+    first = apply_rows(store, views, rows[:2], Progress(None, {"0": 2}, b""), before)
+    apply_rows(store, views, rows[2:], Progress(None, {"0": 3}, b""), first)
+    with pytest.raises(ConflictError, match="stand at"):
+        apply_rows(store, views, rows[2:], Progress(None, {"0": 3}, b""), first)
+    assert [progress.offsets for progress in progress_of(store, views).values()] == [{"0": 3}] * 2
+    assert ask(store, views, hour(2)).frame.row(0)[:4] == (2, False, 4, 3)
+    # A materialization goes on from there.
+    lake = FakeLake()
+    lake.tell("raw.events", pl.concat([rows, frame([Event("a", hour(3), hour(3), 0, 3, 4.0)])]))
+    assert [r.rows for r in materialize(lake, store, views)] == [1, 1]
+    assert ask(store, views, hour(3)).frame.row(0)[:4] == (4, False, 8, 7)

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from rayplat.core.errors import UserError
-from rayplat.features.materialize import write_rows
-from rayplat.features.online import Progress, SqliteOnlineStore
-from rayplat.features.online_rows import SLACK, decode, encode_schema, store_key
+from rayplat.features.online.apply import write_rows
+from rayplat.features.online.kept import encode_schema
+from rayplat.features.online.keys import SLACK
+from rayplat.features.online.lmdb_store import LmdbOnlineStore
+from rayplat.features.online.store import Progress
 from rayplat.features.plan import plan
 from rayplat.features.point_in_time import join, needed
 from rayplat.features.serving import get_online_features
@@ -93,7 +95,7 @@ def write(store, view, rows, chunks, seed):
 @given(worlds(), QUESTIONS, TTLS, st.tuples(st.integers(0, 3), st.integers(0, 2**32 - 1)))
 def test_online_is_the_oracle_whatever_the_order_of_writes(tmp_path_factory, world, questions, ttl, how):
     chunks, seed = how
-    store = SqliteOnlineStore(f"sqlite:///{tmp_path_factory.mktemp('online')}/o.db")
+    store = LmdbOnlineStore(f"lmdb:///{tmp_path_factory.mktemp('online')}/o")
     views = [latest_view(ttl), window_view(list(LENGTHS))]
     for view in views:
         write(store, view, frame(world), chunks, seed)
@@ -118,25 +120,26 @@ def test_online_is_the_oracle_whatever_the_order_of_writes(tmp_path_factory, wor
     store.close()
 
 
-def test_what_is_stored_depends_on_the_rows_alone(tmp_path: Path):
+def test_what_is_answered_depends_on_the_rows_alone(tmp_path: Path):
     rng = np.random.default_rng(11)
     world = [
         Event(str(rng.integers(0, 4)), hour(h), hour(h + int(rng.integers(0, 30))), i % 2, i, float(i))
         for i, h in enumerate(rng.integers(0, 200, 300).tolist())
     ]
-    keys = [f'["{n}"]' for n in range(4)]
+    newest = {n: max(e.known for e in world if e.entity == n) for n in "0123"}
     for view in (latest_view(), window_view(list(LENGTHS))):
-        states = []
+        answers = []
         for seed in range(4):
-            store = SqliteOnlineStore(f"sqlite:///{tmp_path}/{seed}.db")
+            store = LmdbOnlineStore(f"lmdb:///{tmp_path}/{view.name}{seed}")
             write(store, view, frame(world), seed, seed)
-            stored = store.read({store_key(plan(view)): keys})[store_key(plan(view))]
-            entries = [stored.entries[key] for key in keys]
-            rows, _ = decode(stored.progress.schema, entries)
-            states.append(([entry.newest for entry in entries], rows.rows()))
+            found = [
+                get_online_features(store, [view], [{"entity": n}], newest[n] - SLACK + timedelta(hours=h))
+                for n in "0123"
+                for h in (0, 1, 7, 12, 23.5, 24, 40)
+            ]
+            answers.append([(answer.frame.rows(), answer.provenance) for answer in found])
             store.close()
-        assert states[0] == states[1] == states[2] == states[3]
-        assert 0 < len(states[0][1]) < len(world)
+        assert answers[0] == answers[1] == answers[2] == answers[3]
 
 
 def test_floats_are_equal_to_the_bit_in_a_join_of_many_and_a_request_of_one(tmp_path: Path):
@@ -151,7 +154,7 @@ def test_floats_are_equal_to_the_bit_in_a_join_of_many_and_a_request_of_one(tmp_
         ]
     )
     view = window_view(["12h"])
-    store = SqliteOnlineStore(f"sqlite:///{tmp_path}/o.db")
+    store = LmdbOnlineStore(f"lmdb:///{tmp_path}/o")
     write(store, view, world, 2, 1)
     times = [hour(h) for h in 20 + rng.random(30) * 20]
     offline = join(asking([("ab"[i % 2], t) for i, t in enumerate(times)]), "at", view, world).select(

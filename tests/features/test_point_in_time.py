@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.view import window
+from rayplat.core.project.window import window
 from rayplat.features.plan import plan
 from rayplat.features.point_in_time import join
 from rayplat.features.questions import ask, number_entities
 from rayplat.features.timeline import timeline
-from rayplat.features.windows import aggregate
+from rayplat.features.windows.aggregate import aggregate
 from tests.features.worlds import (
     SOURCE_SCHEMA,
     TIME,

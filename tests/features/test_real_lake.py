@@ -1,6 +1,5 @@
 """Features over the real lakehouse: identity of training sets, and materialization that is killed."""
 
-import json
 import os
 import random
 import signal
@@ -19,9 +18,10 @@ from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
 from rayplat.features.materialize import materialize
-from rayplat.features.online import SqliteOnlineStore, open_online
-from rayplat.features.online_rows import decode, store_key
-from rayplat.features.plan import plan
+from rayplat.features.online.lmdb_store import LmdbOnlineStore
+from rayplat.features.online.opening import open_online
+from rayplat.features.online.store import OnlineStore
+from rayplat.features.serving import get_online_features
 from rayplat.features.training_rows import content_digest
 from rayplat.features.training_set import build_training_set
 from tests.features import materializing
@@ -66,19 +66,14 @@ def test_a_training_set_is_built_once_whatever_comes_later(lake: Lakehouse):
     assert build_training_set(lake, declare(), EventBus()) == second
 
 
-def values(store: SqliteOnlineStore) -> dict[str, object]:
-    """Everything that a store holds of the views, decoded."""
-    held = {}
-    for view in materializing.VIEWS:
-        key = store_key(plan(view))
-        stored = store.read({key: [json.dumps([f"e{i}"], separators=(",", ":")) for i in range(20)]})[key]
-        rows, _ = decode(stored.progress.schema, list(stored.entries.values()))
-        held[view.name] = (
-            stored.progress,
-            {entity: entry.newest for entity, entry in stored.entries.items()},
-            rows.sort("entity", "_partition", "_offset").rows(),
-        )
-    return held
+def values(store: OnlineStore) -> list[object]:
+    """What a store answers about all entities, now and before, and how far it has come."""
+    requests = [{"entity": f"e{i}"} for i in range(20)]
+    found: list[object] = [store.views()]
+    for at in (49, 55.5, 60, 64, 69, 100):
+        answered = get_online_features(store, materializing.VIEWS, requests, hour(at))
+        found += [answered.frame.rows(), answered.provenance]
+    return found
 
 
 def test_a_killed_materialization_continues_to_the_values_of_a_clean_run(lake: Lakehouse, tmp_path: Path):
@@ -118,7 +113,7 @@ def test_a_killed_materialization_continues_to_the_values_of_a_clean_run(lake: L
     assert child.returncode == 0
     assert kills > 0
     killed = open_online(Settings(home=tmp_path))
-    clean = SqliteOnlineStore(f"sqlite:///{tmp_path}/clean.db")
+    clean = LmdbOnlineStore(f"lmdb:///{tmp_path}/clean")
     reports = materialize(lake, clean, materializing.VIEWS)
     assert [r.rows for r in reports] == [10_000, 10_000]
     assert values(killed) == values(clean)

@@ -10,7 +10,7 @@ from rayplat.core.errors import NotFoundError, UserError
 from rayplat.core.events import EventBus, TrainingSetBuilt
 from rayplat.core.project.model import Label
 from rayplat.core.project.source import Kafka
-from rayplat.core.project.view import window
+from rayplat.core.project.window import window
 from rayplat.features.lake import pin
 from rayplat.features.offline import get_historical_features
 from rayplat.features.training_rows import content_digest

@@ -8,7 +8,8 @@ import polars as pl
 from rayplat.core.project.project import Project
 from rayplat.core.project.source import Kafka
 from rayplat.core.project.table import Table
-from rayplat.core.project.view import FeatureView, window
+from rayplat.core.project.view import FeatureView
+from rayplat.core.project.window import window
 from tests.features.oracle import Event
 
 START = datetime(2013, 3, 1, tzinfo=UTC)

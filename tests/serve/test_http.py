@@ -8,6 +8,7 @@ import pytest
 
 from rayplat.core.errors import IntegrityError, NotFoundError, UnavailableError, UserError
 from rayplat.core.project.model import Autoscale
+from rayplat.features.versions import FeatureVersions
 from rayplat.serve.http import EndpointApp
 from rayplat.serve.prediction_log import PredictionLog
 from rayplat.serve.predictor import Predictor
@@ -230,3 +231,16 @@ def test_a_replica_refuses_what_is_not_what_was_trained(world, tmp_path):
     (changed / "project.py").write_text(text.replace('window("3h")', 'window("2h")'))
     with pytest.raises(UserError, match="trend"):
         build_app(_spec(world, project=str(changed)))
+
+
+def test_a_changed_project_still_answers_by_what_its_version_was_trained_with(world, tmp_path):
+    FeatureVersions(world.settings).apply(world.project, "me")
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    text = (world.settings.home / "shop" / "project.py").read_text()
+    (changed / "project.py").write_text(text.replace('window("3h")', 'window("2h")'))
+    before, after = build_app(_spec(world)), build_app(_spec(world, project=str(changed)))
+    first, second = (ask(made, json=BODY).json()["predictions"] for made in (before, after))
+    assert [one["probability"] for one in first] == [one["probability"] for one in second]
+    before.close()
+    after.close()

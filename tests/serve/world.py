@@ -16,7 +16,7 @@ from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
 from rayplat.features.definition import digest
 from rayplat.features.materialize import materialize
-from rayplat.features.online import open_online
+from rayplat.features.online.opening import open_online
 from rayplat.registry.artifact import write_artifact
 from rayplat.registry.manifest import CodePin, FeaturePin, Manifest, TrainingPin
 from rayplat.registry.profile import profile_of

@@ -8,29 +8,44 @@ from typing import Annotated
 import typer
 
 from rayplat.cli.command import Call, command, group
+from rayplat.cli.features_index import index
+from rayplat.cli.features_prove import prove
+from rayplat.cli.features_serve import serve
+from rayplat.cli.features_versions import apply, diff, show, view_named
 from rayplat.cli.output import fields, listing
 from rayplat.cli.parameters import At, ProjectAddress, parse_time, parse_values
-from rayplat.core.errors import NotFoundError
-from rayplat.core.project.project import Project
-from rayplat.core.project.view import FeatureView, View
+from rayplat.core.project.table import Column
+from rayplat.core.project.view import FeatureView, View, upstream
 
 app = group("List, materialize and look up features.")
+command(app)(index)
+command(app)(show)
+command(app)(diff)
+command(app)(apply)
+command(app)(prove)
+command(app)(serve)
 
 
 @command(app, "list")
 def list_views(call: Call, project: ProjectAddress) -> None:
     """List the project's views, what they read, and the digest of each definition."""
-    from rayplat.features.definition import digest
+    from rayplat.core.project.lineage import personal
+    from rayplat.features.catalog import kind_of
+    from rayplat.features.definition import digest_as_asked
 
     found = [
         {
             "view": view.name,
-            "kind": _kind(view),
-            "source": view.source.name,
+            "kind": kind_of(view),
+            "source": None if view.source is None else view.source.name,
+            "views": [one.name for one in upstream(view)],
             "entity": list(view.entity) if isinstance(view, FeatureView) else [],
             "features": list(view.features),
             "inputs": list(view.inputs),
-            "digest": digest(view),
+            "owner": view.owner,
+            "tags": dict(view.tags),
+            "personal": personal(view),
+            "digest": digest_as_asked(view),
         }
         for view in call.project(project).views
     ]
@@ -48,7 +63,7 @@ def materialize(
 
     loaded = call.project(project)
     platform = call.platform()
-    views = [_view(loaded, name) for name in view] if view else loaded.views
+    views = [view_named(loaded, name) for name in view] if view else loaded.views
     reports = bring_up(platform.lake, platform.online, views, platform.bus)
     call.show(reports, lambda: listing(reports))
 
@@ -65,23 +80,16 @@ def get(
     from rayplat.features.serving import get_online_features
 
     loaded = call.project(project)
-    chosen = _view(loaded, view)
-    request = parse_values(values, dict(chosen.source.columns))
+    chosen = view_named(loaded, view)
+    request = parse_values(values, _columns(chosen))
     platform = call.platform()
     answer = get_online_features(platform.online, [chosen], [request], parse_time(at))
     found = {"features": answer.frame.to_dicts()[0], "provenance": answer.provenance[0]}
     call.show(found, lambda: fields({**found["features"], **found["provenance"]}))
 
 
-def _kind(view: View) -> str:
-    if isinstance(view, FeatureView):
-        return "window" if view.windowed else "row"
-    return "request"
+def _columns(view: View) -> dict[str, Column]:
+    """The columns that a question about the view may have, and their types."""
+    from rayplat.features.requests import request_columns
 
-
-def _view(project: Project, name: str) -> View:
-    for view in project.views:
-        if view.name == name:
-            return view
-    known = ", ".join(view.name for view in project.views)
-    raise NotFoundError(f"the project has no view {name!r}", f"there is: {known}")
+    return {name: Column(kind) for name, kind in request_columns([view]).items()}

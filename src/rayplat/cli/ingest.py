@@ -3,6 +3,7 @@
 Knows how the service is started and stopped and how reports are shown; it does not know how events are read.
 """
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ from rayplat.cli.output import listing, table
 from rayplat.cli.parameters import ProjectAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rayplat.core.project.project import Project
     from rayplat.data.streaming.report import IngestReport
     from rayplat.wiring import Platform
@@ -31,25 +34,55 @@ app = group("Take in what the project's sources hold, and go on doing so.")
 app.info.cls = _RunByDefault
 
 Once = Annotated[bool, typer.Option("--once", help="Read up to the end as of now, and stop.")]
+Online = Annotated[
+    bool, typer.Option("--online/--no-online", help="Bring new rows into the online values of the views.")
+]
 
 
 @command(app)
-def run(call: Call, project: ProjectAddress, once: Once = False) -> None:
+def run(call: Call, project: ProjectAddress, once: Once = False, online: Online = True) -> None:
     """Feed all tables of a project, each record exactly once, until SIGTERM or Ctrl-C.
 
     Then what was read is committed, and the exit code is 0. Another ingest of the same table is fenced: the
-    slower one ends with exit code 4.
+    slower one ends with exit code 4. The online values of the project's feature views follow each commit.
     """
     loaded = call.project(project)
     platform = call.connected()
+    with _following(platform, loaded, online):
+        reports = _ingest(call, platform, loaded, once)
+    call.show(reports, lambda: listing(reports))
+
+
+def _ingest(call: Call, platform: "Platform", loaded: "Project", once: bool) -> "list[IngestReport]":
     if once:
         from rayplat.data.streaming.ingest import ingest_project
 
-        reports = ingest_project(platform.lake, loaded, platform.settings, platform.bus)
-    else:
-        call.note("ingesting; SIGTERM or Ctrl-C commits what was read and ends")
-        reports = _serve(platform, loaded)
-    call.show(reports, lambda: listing(reports))
+        return ingest_project(platform.lake, loaded, platform.settings, platform.bus)
+    call.note("ingesting; SIGTERM or Ctrl-C commits what was read and ends")
+    return _serve(platform, loaded)
+
+
+@contextmanager
+def _following(platform: "Platform", project: "Project", wanted: bool) -> "Iterator[None]":
+    """The online values follow what is committed meanwhile, where there are views and it is wanted."""
+    from rayplat.features.streaming import OnlineFollower, followed
+
+    views = followed(project) if wanted else []
+    if not views:
+        yield
+        return
+    from functools import partial
+
+    from rayplat.data.lakehouse.catalog import Lakehouse
+    from rayplat.features.materialize import materialize
+
+    # A lakehouse of its own: the follower reads on another thread.
+    lake = Lakehouse(platform.settings)
+    try:
+        with OnlineFollower(views, partial(materialize, lake, platform.online), platform.bus):
+            yield
+    finally:
+        lake.close()
 
 
 @command(app)

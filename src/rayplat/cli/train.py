@@ -42,6 +42,11 @@ def _train(call: Call, project: Project, model: Model, progress: Progress) -> No
     progress.begin(1, 2, "Build the training set")
     built = build_training_set(platform.lake, model, platform.bus)
     progress.finish(f"{built.rows_train:,} rows to train, {built.rows_test:,} to test")
+    for suspect in built.suspects:
+        call.note(
+            f"warning: {suspect.feature} alone has an AUC of {suspect.auc:.4f}, too good to be true: "
+            f"it may know the outcome. It reads {', '.join(suspect.reads)}"
+        )
     progress.begin(2, 2, "Train and evaluate")
     outcome = train_model(
         platform.settings, project, model, built, platform.registry, platform.bus, progress.note
@@ -50,6 +55,7 @@ def _train(call: Call, project: Project, model: Model, progress: Progress) -> No
     found = {
         "model": model.name,
         "version": outcome.version,
+        "suspects": built.suspects,
         "run_id": outcome.run_id,
         "metrics": outcome.metrics,
         "baselines": outcome.baselines,

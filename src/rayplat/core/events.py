@@ -45,6 +45,21 @@ class TrainingSetBuilt(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSuspected(Event):
+    """A feature of a training set tells the label too well to be true: it may know the outcome.
+
+    `auc` is its own area under the ROC curve, on `rows` rows; `reads` are the columns it is made of.
+    """
+
+    model: str
+    snapshot_id: int
+    feature: str
+    auc: float
+    rows: int
+    reads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
     """A training run has ended well."""
 

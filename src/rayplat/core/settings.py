@@ -20,8 +20,8 @@ def absolute_address(address: str, base: Path) -> str:
     """An address whose local path does not depend on the working folder.
 
     Args:
-        address: a URL, or a plain path (taken as `file://`). `file://`, and `sqlite:///` as in
-            SQLAlchemy, may hold a relative path; every other URL is returned as it is.
+        address: a URL, or a plain path (taken as `file://`). `file://`, and `sqlite:///` (as in
+            SQLAlchemy) and `lmdb:///` may hold a relative path; every other URL is returned as it is.
         base: the absolute folder that relative paths are against.
     """
     match = _URL.match(address)
@@ -30,7 +30,7 @@ def absolute_address(address: str, base: Path) -> str:
     scheme, rest = match["scheme"].lower(), match["rest"]
     if scheme == "file":
         return f"file://{_absolute(rest, base)}"
-    if scheme.startswith("sqlite") and rest.startswith("/") and rest not in ("/", "/:memory:"):
+    if scheme.startswith(("sqlite", "lmdb")) and rest.startswith("/") and rest not in ("/", "/:memory:"):
         return f"{match['scheme']}:///{_absolute(rest[1:], base)}"
     return address
 
@@ -158,7 +158,7 @@ class Settings(_Part):
     home: Path = Field(Path(".rayplat"), description="folder of the embedded platform")
     warehouse: str = Field("", description="file://, s3:// or gs:// of tables and artifacts")
     database: str = Field("", description="sqlite:/// or postgresql:// of catalog, registry and audit")
-    online: str = Field("", description="sqlite:/// of the online store")
+    online: str = Field("", description="lmdb:///, redis:// or rediss:// of the online store")
     user: str = Field("", description="who acts; empty: the user of the operating system")
     catalog: CatalogSettings = CatalogSettings()
     s3: S3Settings = S3Settings()
@@ -184,7 +184,7 @@ class Settings(_Part):
         places = {
             "warehouse": f"file://{home}/warehouse",
             "database": f"sqlite:///{home}/rayplat.db",
-            "online": f"sqlite:///{home}/online.db",
+            "online": f"lmdb:///{home}/online",
         }
         for name, default in places.items():
             given = values.get(name) or default

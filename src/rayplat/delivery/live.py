@@ -5,7 +5,7 @@ not know how an endpoint answers.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ import orjson
 import polars as pl
 
 from rayplat.core.project.model import Model, Replay
-from rayplat.core.project.view import FeatureView, RequestView, View
+from rayplat.core.project.view import FeatureView, asking_columns, in_order
 from rayplat.delivery.history import tell_and_ingest
 from rayplat.delivery.work import Work
 from rayplat.features.materialize import materialize
@@ -48,15 +48,9 @@ def questions(model: Model, rows: pl.DataFrame) -> Iterator[tuple[datetime, list
 
 
 def request_columns(model: Model) -> list[str]:
-    """The columns of a request: entities, inputs of the request views, and the label's keys."""
-    needed = set(model.label.keys)
-    for view in model.features:
-        needed |= set(_asks_for(view))
+    """The columns of a request: what the features need of the asking row, and the label's keys."""
+    needed = {*model.label.keys, *asking_columns(model.features)}
     return [c for c in model.rows.columns if c in needed]
-
-
-def _asks_for(view: View) -> Sequence[str]:
-    return view.inputs if isinstance(view, RequestView) else view.entity
 
 
 def already_asked(work: Work) -> set[str]:
@@ -86,7 +80,7 @@ def live(work: Work, replay: Replay, url: str) -> Asked:
     parts, model = work.parts, work.model
     done = already_asked(work)
     before, asked, seconds = len(done), 0, 0.0
-    views = [v for v in model.features if isinstance(v, FeatureView)]
+    views = [v for v in in_order(model.features) if isinstance(v, FeatureView)]
     span = replay.live_until - replay.history_until
     now = _first_open_tick(replay, _newest(work, replay, done))
     while now < replay.live_until:

@@ -8,7 +8,7 @@ from typing import Protocol
 from rayplat.core.events import EventBus
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.features.online import OnlineStore
+from rayplat.features.online.store import OnlineStore
 from rayplat.governance.audit_log import AuditLog
 from rayplat.registry.store import Registry
 

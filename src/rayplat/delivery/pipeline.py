@@ -6,7 +6,7 @@ killed at any moment and run again. It does not know how a step does its work.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from rayplat.core.errors import BugError, UserError
 from rayplat.core.progress import Progress
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
-from rayplat.core.project.view import FeatureView
+from rayplat.core.project.view import FeatureView, in_order
 from rayplat.data.streaming.development.broker import start_broker
 from rayplat.delivery.history import Taken, tell_and_ingest, teller, topics
 from rayplat.delivery.live import Asked, live
@@ -24,9 +24,12 @@ from rayplat.delivery.promotion import Promotion, promote
 from rayplat.delivery.work import Work, plan_work
 from rayplat.features.materialize import materialize
 from rayplat.features.training_set import TrainingSet, build_training_set
+from rayplat.features.versions import FeatureVersions
 from rayplat.governance.passport import Passport, build_passport
 from rayplat.monitoring.watch import WatchReport, watch
-from rayplat.serve.app import EndpointInfo, deploy
+from rayplat.registry.artifact import read_manifest
+from rayplat.serve.app import CHAMPION, EndpointInfo, deploy
+from rayplat.serve.as_trained import applied, as_trained
 from rayplat.train.trainer import TrainOutcome, train_model
 
 T = TypeVar("T")
@@ -129,14 +132,24 @@ def _promote(work: Work, report: LoopReport) -> str:
     return f"champion is version {done.champion}: {done.verdict.reason}"
 
 
+def _champion(work: Work) -> Model:
+    """The model over the views that its champion was trained with."""
+    champion = work.parts.registry.by_alias(work.model.name, CHAMPION)
+    if champion is None:
+        return work.model
+    manifest = read_manifest(champion.artifact_uri, champion.manifest_sha256)
+    return as_trained(work.model, manifest, applied(FeatureVersions(work.parts.settings)))
+
+
 def _serve(work: Work, report: LoopReport) -> str:
     parts = work.parts
-    views = [v for v in work.model.features if isinstance(v, FeatureView)]
+    served = replace(work, model=_champion(work))
+    views = [v for v in in_order(served.model.features) if isinstance(v, FeatureView)]
     materialize(parts.lake, parts.online, views, parts.bus)
     info = report.endpoint = deploy(parts.settings, work.project, work.endpoint, parts.registry, parts.bus)
     if work.replay is None:
         return f"{info.url} answers with version {info.version}"
-    asked = report.asked = live(work, work.replay, info.url)
+    asked = report.asked = live(served, work.replay, info.url)
     rate = f", {asked.asked / asked.seconds:.0f} a second" if asked.asked else ""
     return f"{info.url}: {asked.asked:,} predictions{rate}; {asked.before:,} were there before"
 

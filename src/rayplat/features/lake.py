@@ -3,14 +3,16 @@
 Knows the few methods that are used of tables and snapshots; it does not know the table format.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
 
 from rayplat.core.errors import UserError
+from rayplat.core.project.view import FeatureView
 from rayplat.features.definition import OFFSET, PARTITION
+from rayplat.features.join.parts import Part
 
 
 class Snapshot(Protocol):
@@ -37,6 +39,17 @@ class Snapshot(Protocol):
         """What its writer has noted."""
 
 
+class Split(Protocol):
+    """A part of a snapshot that one task reads; pickles."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows, by row group."""
+
+
 class LakeTable(Protocol):
     """A table of the lakehouse."""
 
@@ -50,6 +63,12 @@ class LakeTable(Protocol):
         self, columns: Sequence[str] | None = None, snapshot_id: int | None = None, where: str | None = None
     ) -> pa.Table:
         """Rows of a snapshot that satisfy `where`."""
+
+    def splits(self, columns: Sequence[str], snapshot_id: int | None = None) -> Sequence[Split]:
+        """The rows of a snapshot in parts of some 64 MiB, in the order of `read`; at least one part."""
+
+    def parts(self, columns: Sequence[str], snapshot_id: int | None = None) -> Sequence[Part]:
+        """The rows of a snapshot by row group, in the order of `read`."""
 
     def count(self, snapshot_id: int | None = None) -> int:
         """The number of rows of a snapshot."""
@@ -74,6 +93,20 @@ class Lake(Protocol):
         """A table of the platform, made where it does not exist."""
 
 
+class Index(Protocol):
+    """A view's source, clustered for point-in-time answers."""
+
+    def answer(self, rows: pl.DataFrame, at: str, view: FeatureView) -> pl.DataFrame:
+        """The view's features for asking rows, as `point_in_time.join` gives them."""
+
+
+class Indexes(Protocol):
+    """The indexes that were built."""
+
+    def find(self, view: FeatureView, snapshot_id: int | None) -> Index | None:
+        """The index of a view at a snapshot of its source; None where there is none."""
+
+
 def pin(lake: Lake, names: Sequence[str]) -> dict[str, int]:
     """The current snapshots of tables, by name. A table that was never written to has none.
 
@@ -93,17 +126,30 @@ def read_pinned(
         UserError: the table has rows but no pinned snapshot, or lacks a column.
     """
     table = lake.table(name)
+    schema, snapshot = pinned(table, name, columns, snapshots)
+    wanted = schema.names
+    if snapshot is None:
+        return to_frame(schema.empty_table())
+    return to_frame(table.read(columns=wanted, snapshot_id=snapshot, where=where)).select(wanted)
+
+
+def pinned(
+    table: LakeTable, name: str, columns: Sequence[str], snapshots: Mapping[str, int]
+) -> tuple[pa.Schema, int | None]:
+    """Columns of a table, with the system columns where it has them, and its pinned snapshot; None: no rows.
+
+    Raises:
+        UserError: the table has rows but no pinned snapshot, or lacks a column.
+    """
     schema = table.schema()
     missing = [c for c in columns if c not in schema.names]
     if missing:
         raise UserError(f"table {name!r} has no columns {missing}", f"it has: {', '.join(schema.names)}")
-    wanted = list(dict.fromkeys([*columns, *(c for c in (PARTITION, OFFSET) if c in schema.names)]))
+    wanted = dict.fromkeys([*columns, *(c for c in (PARTITION, OFFSET) if c in schema.names)])
     snapshot = snapshots.get(name)
-    if snapshot is None:
-        if table.snapshot_id() is not None:
-            raise UserError(f"no snapshot of {name!r} is pinned", "pin it, as rayplat.features.lake.pin does")
-        return to_frame(pa.schema([schema.field(c) for c in wanted]).empty_table())
-    return to_frame(table.read(columns=wanted, snapshot_id=snapshot, where=where)).select(wanted)
+    if snapshot is None and table.snapshot_id() is not None:
+        raise UserError(f"no snapshot of {name!r} is pinned", "pin it, as rayplat.features.lake.pin does")
+    return pa.schema([schema.field(c) for c in wanted]), snapshot
 
 
 def to_frame(data: pa.Table) -> pl.DataFrame:

@@ -10,6 +10,7 @@ is kept: what a question finds is the winner among all rows visible to it, late 
 import numpy as np
 import polars as pl
 
+from rayplat.features.evaluate import evaluate
 from rayplat.features.instants import BEGINNING, Int64s
 from rayplat.features.plan import Plan
 from rayplat.features.timeline import Bisection, Timeline
@@ -42,10 +43,21 @@ def transform(plan: Plan, line: Timeline, chosen: Int64s) -> pl.DataFrame:
     """Evaluate the row transforms on the chosen rows; null where no row was chosen."""
     where = pl.Series("\0chosen", chosen)
     matched = where >= 0
-    taken = pl.DataFrame([matched])
-    if plan.view.inputs:
-        taken = taken.hstack(line.frame.select(pl.col(plan.view.inputs).gather(where.set(~matched, None))))
+    inputs = plan.view.inputs
+    taken = line.frame.select(pl.col(inputs).gather(where.set(~matched, None))) if inputs else pl.DataFrame()
+    return masked(plan, taken, matched)
+
+
+def masked(plan: Plan, taken: pl.DataFrame, matched: pl.Series) -> pl.DataFrame:
+    """Evaluate row transforms on rows that were picked already.
+
+    Args:
+        plan: the plan of the view.
+        taken: the view's inputs, one row a question.
+        matched: where there is a row that answers; elsewhere the features are null.
+    """
     # The mask keeps an expression such as is_null() from answering for a row that does not exist.
-    return taken.select(
-        pl.when(pl.col("\0chosen")).then(expr).alias(name) for name, expr in plan.rows.items()
-    )
+    asking = matched.alias("\0chosen")
+    given = taken.with_columns(asking) if taken.width else pl.DataFrame([asking])
+    answered = pl.col("\0chosen")
+    return evaluate(given, (pl.when(answered).then(expr).alias(name) for name, expr in plan.rows.items()))

@@ -1,7 +1,7 @@
 """Materialization: new rows of the sources go to the online store, each once, wherever it was stopped.
 
 Knows how far each view has come and what to read next; it does not know which rows are kept
-(`online_rows`) nor how a store writes them.
+(`online`) nor how a store writes them.
 
 A source that is fed by a log is read from the offsets that the view has consumed, so a row that comes
 late is read like any other; a reference table is read whole when its snapshot changes. Values and
@@ -14,14 +14,16 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from rayplat.core.errors import BugError, IntegrityError
+from rayplat.core.errors import IntegrityError
 from rayplat.core.events import Event, EventBus
 from rayplat.core.project.view import FeatureView, View
 from rayplat.core.telemetry import get_logger
 from rayplat.features.definition import OFFSET, PARTITION
 from rayplat.features.lake import Lake, offset_filter, to_frame
-from rayplat.features.online import OnlineStore, Progress
-from rayplat.features.online_rows import encode_schema, entity_keys, merge, store_key
+from rayplat.features.online.apply import write_rows
+from rayplat.features.online.kept import encode_schema
+from rayplat.features.online.keys import store_key
+from rayplat.features.online.store import OnlineStore, Progress
 from rayplat.features.plan import Plan, plan
 from rayplat.features.point_in_time import needed
 
@@ -103,45 +105,6 @@ def materialize(
     return sorted(reports, key=lambda report: order.index(report.view))
 
 
-def write_rows(
-    online: OnlineStore,
-    prepared: Plan,
-    source: pl.DataFrame,
-    reached: Progress,
-    *,
-    expected: Progress | None,
-    whole: bool = False,
-) -> int:
-    """Merge source rows into the online values of a view, in one transaction with the progress.
-
-    Args:
-        online: the store.
-        prepared: the plan of the view.
-        source: rows with the columns that `point_in_time.needed` takes; rows that came before may be among
-            them, in any order.
-        reached: the progress with these rows.
-        expected: the progress before them.
-        whole: whether these rows replace all others.
-
-    Returns:
-        how many entities were written.
-
-    Raises:
-        ConflictError: the view does not stand at `expected`.
-    """
-    view = prepared.view
-    if not isinstance(view, FeatureView):
-        raise BugError(f"request view {view.name!r} has no online values")
-    key = store_key(prepared)
-    named = source.filter(pl.all_horizontal(pl.col(view.entity).is_not_null()))
-    distinct = named.select(view.entity).unique(maintain_order=True)
-    keys = [k for k in entity_keys(distinct, view.entity) if k is not None]
-    existing = {} if whole else online.read({key: keys})[key].entries
-    entries = merge(prepared, named, keys, existing, reached.schema)
-    online.write(key, entries, reached, expected=expected, replace=whole)
-    return len(entries)
-
-
 class _Source:
     """A source as it stands at the start of a run, for all views that read it.
 
@@ -189,7 +152,7 @@ def _one_view(
     source: _Source, online: OnlineStore, prepared: Plan, view: FeatureView, step_rows: int
 ) -> MaterializeReport:
     key = store_key(prepared)
-    progress = online.read({key: []})[key].progress
+    progress = online.read(lambda reader: reader.progress(key))
     rows = entities = 0
     for step in _steps(source, progress, step_rows, view):
         read = needed(source.read(step.where), prepared)

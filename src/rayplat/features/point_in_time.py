@@ -18,15 +18,19 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from rayplat.core.errors import UserError
+from rayplat.core.errors import BugError, UserError
 from rayplat.core.project.view import FeatureView
 from rayplat.features.definition import OFFSET, PARTITION
+from rayplat.features.derived import with_defaults
 from rayplat.features.instants import Int64s, asked_at
 from rayplat.features.latest import choose, transform
 from rayplat.features.plan import Plan, plan
-from rayplat.features.questions import Questions, ask, number_entities
+from rayplat.features.questions import Questions, ask, keys_as, number_entities
 from rayplat.features.timeline import Timeline, timeline
-from rayplat.features.windows import aggregate
+from rayplat.features.windows.aggregate import aggregate
+
+FEW = 50_000
+"""Up to so many rows and questions, sorting them costs less than loading the compiled join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ class Answer:
     line: Timeline
 
 
-def join(rows: pl.DataFrame, at: str, view: FeatureView, source: pl.DataFrame) -> pl.DataFrame:
+def join(
+    rows: pl.DataFrame, at: str, view: FeatureView, source: pl.DataFrame, *, few: int = FEW
+) -> pl.DataFrame:
     """Append a view's features to asking rows.
 
     Args:
@@ -54,6 +60,7 @@ def join(rows: pl.DataFrame, at: str, view: FeatureView, source: pl.DataFrame) -
         view: the view.
         source: rows of the view's source, with the columns that `definition.source_columns` names and,
             where the table has them, the system columns.
+        few: up to so many rows are sorted; more are streamed (see `join.stream`), with the same answers.
 
     Raises:
         UserError: a column is missing or of the wrong kind, or the definition cannot be trusted.
@@ -65,8 +72,25 @@ def join(rows: pl.DataFrame, at: str, view: FeatureView, source: pl.DataFrame) -
         )
     prepared = plan(view)
     held = needed(source, prepared)
-    questions = ask(held, rows, view.entity, asked_at(rows, at))
-    return rows.hstack(answer(prepared, held, number_entities(held, view.entity), questions).features)
+    if not prepared.windows and rows.height + held.height > few:
+        return rows.hstack(_streamed(prepared, rows, at, held))
+    questions = ask(held, rows, view.entity, asked_at(rows, at), view.asks)
+    found = answer(prepared, held, number_entities(held, view.entity), questions).features
+    return rows.hstack(with_defaults(found, view))
+
+
+def _streamed(prepared: Plan, rows: pl.DataFrame, at: str, held: pl.DataFrame) -> pl.DataFrame:
+    # Imported here: kernels are loaded only by who has many rows.
+    from rayplat.features.join.parts import parts_of
+    from rayplat.features.join.stream import Asking, Source, features
+
+    view = prepared.view
+    if not isinstance(view, FeatureView):
+        raise BugError(f"view {view.name!r} has no table, and no rows that could answer")
+    schema = held.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    source = Source(view.source, schema, parts_of(held))
+    asking = Asking(keys_as(held.select(view.entity).schema, rows, view.asks), asked_at(rows, at))
+    return features([prepared], source, asking)[0]
 
 
 def answer(prepared: Plan, source: pl.DataFrame, source_code: Int64s, questions: Questions) -> Answer:
@@ -78,7 +102,10 @@ def answer(prepared: Plan, source: pl.DataFrame, source_code: Int64s, questions:
         source_code: the entity of each source row; -1: none.
         questions: the questions.
     """
-    line = timeline(source, prepared.view.source, source_code)
+    table = prepared.view.source
+    if table is None:
+        raise BugError(f"view {prepared.view.name!r} has no table, and no rows that could answer")
+    line = timeline(source, table, source_code)
     if prepared.windows:
         features, chosen = aggregate(prepared, line, questions)
     else:
@@ -96,8 +123,7 @@ def needed(source: pl.DataFrame, prepared: Plan) -> pl.DataFrame:
     missing = [c for c in prepared.columns if c not in source.columns]
     if missing:
         raise UserError(
-            f"the rows of {prepared.view.source.name!r} lack {missing}, "
-            f"which view {prepared.view.name!r} reads",
+            f"the rows lack {missing}, which view {prepared.view.name!r} reads of its source",
             f"they have: {', '.join(source.columns)}",
         )
     return source.select([*prepared.columns, *(c for c in (PARTITION, OFFSET) if c in source.columns)])

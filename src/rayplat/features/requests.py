@@ -4,23 +4,22 @@ Knows the declared types and how to tell every fault of a batch at once; it does
 requests came from.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
 
 from rayplat.core.errors import UserError
-from rayplat.core.project.view import FeatureView, View
-from rayplat.features.instants import UTC_MICROS, utc
+from rayplat.core.project.column_types import polars_type, vector_length
+from rayplat.core.project.faults import short
+from rayplat.core.project.view import FeatureView, View, asking_columns, in_order
+from rayplat.features.instants import utc
 
-_DTYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "int64": pl.Int64(),
-    "float64": pl.Float64(),
-    "bool": pl.Boolean(),
-    "timestamp": UTC_MICROS,
-}
+_WHOLE = {"int32": 2**31, "int64": 2**63}
+# Half a step above the greatest float32 is rounded to infinity.
+_GREATEST = 2.0**128 - 2.0**104
 _FAULTS_TOLD = 20
 _MISSING = object()
 
@@ -28,22 +27,32 @@ _MISSING = object()
 def request_columns(views: Sequence[View]) -> dict[str, str]:
     """The columns that a request must have, and their declared types.
 
-    The event time of the table that a request view reads is not among them: it is the time of the question.
+    Columns of asking rows that name an entity count, too, and what on-demand views read of the asking row; a
+    feature of another view that names an entity does not. Views that these are made of are looked at as well.
 
     Raises:
         UserError: two views want one column with different types.
     """
     wanted: dict[str, str] = {}
-    for view in views:
-        names = view.entity if isinstance(view, FeatureView) else view.inputs
-        for name in names:
-            declared = view.source.columns[name].type
-            if wanted.setdefault(name, declared) != declared:
+    asked = set(asking_columns(views))
+    for view in in_order(views):
+        for name, declared in _types(view).items():
+            if name in asked and wanted.setdefault(name, declared) != declared:
                 raise UserError(
                     f"column {name!r} is {wanted[name]} for one view and {declared} for {view.name!r}",
                     "give the two columns different names",
                 )
     return wanted
+
+
+def _types(view: View) -> dict[str, str]:
+    """The columns of the asking row that one view reads, and their declared types."""
+    if isinstance(view, FeatureView):
+        named = zip(view.asks, view.entity, strict=True)
+        return {ask: view.source.columns[column].type for ask, column in named}
+    if view.source is None:
+        return {}
+    return {name: view.source.columns[name].type for name in view.inputs}
 
 
 def request_frame(views: Sequence[View], requests: Sequence[Mapping[str, Any]], at: datetime) -> pl.DataFrame:
@@ -57,7 +66,8 @@ def request_frame(views: Sequence[View], requests: Sequence[Mapping[str, Any]], 
     Raises:
         UserError: a column is missing, or a value is not of the declared type; the message lists the faults.
     """
-    times = {v.source.event_time for v in views if not isinstance(v, FeatureView)}
+    asking = (v for v in in_order(views) if not isinstance(v, FeatureView))
+    times = {v.source.event_time for v in asking if v.source is not None}
     faults: list[str] = []
     columns = []
     for name, declared in request_columns(views).items():
@@ -68,11 +78,13 @@ def request_frame(views: Sequence[View], requests: Sequence[Mapping[str, Any]], 
                 values.append(_convert(value, declared))
             except (TypeError, ValueError, OverflowError, UserError):
                 told = (
-                    f"has no {name!r}" if value is _MISSING else f"has {name} = {value!r}, not a {declared}"
+                    f"has no {name!r}"
+                    if value is _MISSING
+                    else f"has {name} = {_shown(value)}, not a {declared}"
                 )
                 faults.append(f"request {i} {told}")
                 values.append(None)
-        columns.append(pl.Series(name, values, dtype=_DTYPES[declared]))
+        columns.append(pl.Series(name, values, dtype=polars_type(declared)))
     if faults:
         more = f"; and {len(faults) - _FAULTS_TOLD} more" if len(faults) > _FAULTS_TOLD else ""
         raise UserError(
@@ -81,19 +93,51 @@ def request_frame(views: Sequence[View], requests: Sequence[Mapping[str, Any]], 
     return pl.DataFrame(columns)
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)} values: {short(list(value))}"
+    return repr(value)
+
+
 def _convert(value: Any, declared: str) -> Any:
     if value is None:
         return None
-    if declared == "timestamp":
-        return utc(datetime.fromisoformat(value) if isinstance(value, str) else _is(value, datetime))
-    if declared == "float64":
-        return float(_is(value, int, float))
-    if declared == "int64":
+    if declared in _WHOLE:
         number = _is(value, int, float)
-        if number != int(number) or not -(2**63) <= number < 2**63:
+        if number != int(number) or not -_WHOLE[declared] <= number < _WHOLE[declared]:
             raise ValueError(value)
         return int(number)
-    return _is(value, {"string": str, "bool": bool}[declared])
+    length = vector_length(declared)
+    if length is not None:
+        return _vector(value, length)
+    return _READ[declared](value)
+
+
+def _vector(value: Any, length: int) -> list[float]:
+    if not isinstance(value, list | tuple) or len(value) != length:
+        raise TypeError(value)
+    numbers = [float(_is(one, int, float)) for one in value]
+    # Written so that NaN, too, is refused, and what overflows 32 bits.
+    if not all(abs(number) <= _GREATEST for number in numbers):
+        raise ValueError(value)
+    return numbers
+
+
+def _time(value: Any) -> datetime:
+    return utc(datetime.fromisoformat(value) if isinstance(value, str) else _is(value, datetime))
+
+
+def _binary(value: Any) -> Any:
+    return b64decode(value, validate=True) if isinstance(value, str) else _is(value, bytes)
+
+
+def _day(value: Any) -> date:
+    if isinstance(value, str):
+        return date.fromisoformat(value)
+    # A datetime is a date for Python; which day it means depends on a zone that nobody named.
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise TypeError(value)
+    return value
 
 
 def _is(value: Any, *kinds: type) -> Any:
@@ -101,3 +145,14 @@ def _is(value: Any, *kinds: type) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise TypeError(value)
     return value
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "string": lambda value: _is(value, str),
+    "float32": lambda value: float(_is(value, int, float)),
+    "float64": lambda value: float(_is(value, int, float)),
+    "bool": lambda value: _is(value, bool),
+    "date": _day,
+    "timestamp": _time,
+    "binary": _binary,
+}

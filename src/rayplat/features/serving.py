@@ -1,27 +1,24 @@
 """Online features: a batch of requests answered from the online store, with where each value came from.
 
-Knows how to bring stored rows and requests together; the semantics of a view are `point_in_time`'s, the
-same code that makes training sets.
+Knows how requests, keys and views of views come together; it does not know how values are kept
+(`online`), nor the semantics of a view, which is `point_in_time`'s.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from rayplat.core.errors import NotFoundError, UserError
-from rayplat.core.project.view import FeatureView, View
-from rayplat.features.definition import OFFSET, PARTITION
+from rayplat.core.errors import UserError
+from rayplat.core.project.view import FeatureView, View, in_order
+from rayplat.features.derived import derived_features
 from rayplat.features.instants import BEGINNING, to_micros, utc
-from rayplat.features.offline import request_features
-from rayplat.features.online import OnlineStore, Stored
-from rayplat.features.online_rows import SLACK, decode, earliest, entity_keys, store_key
-from rayplat.features.plan import Plan, plan
-from rayplat.features.point_in_time import Answer, answer
-from rayplat.features.questions import Questions
+from rayplat.features.online.answers import Answered, answer_view
+from rayplat.features.online.keys import entity_keys
+from rayplat.features.online.store import OnlineStore, Progress, Reader
+from rayplat.features.plan import plan
 from rayplat.features.requests import request_frame
 
 Provenance = dict[str, dict[str, Any] | None]
@@ -38,10 +35,15 @@ class OnlineFeatures:
     Attributes:
         frame: one row a request, one column a feature, in the views' order.
         provenance: one mapping a request.
+        progress: by feature view, how far the store had come at the moment of the read.
+        freshness: one mapping a request: by feature view, how long before the question the event lies that
+            answered; None where no row answered, or the source has no times.
     """
 
     frame: pl.DataFrame
     provenance: list[Provenance]
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    freshness: list[dict[str, timedelta | None]] = field(default_factory=list)
 
 
 def get_online_features(
@@ -49,76 +51,84 @@ def get_online_features(
 ) -> OnlineFeatures:
     """Answer requests with what was known at `at`, as far as it is materialized.
 
+    Views that others are made of, or that name their entities, are answered first; of what is not among
+    `views` no column is given. Null is replaced by the default that a view declares.
+
     Args:
         online: the store.
-        views: feature views and request views.
-        requests: one mapping a question, with the entity columns of the feature views and the columns that
-            the request views read (see `requests.request_frame`).
+        views: the views.
+        requests: one mapping a question, with the columns of `requests.request_columns`.
         at: the time of the questions.
 
     Raises:
-        UserError: a request is faulty, or `at` is so far behind an entity's newest row that the store cannot
-            tell any more (see `online_rows.SLACK`).
+        UserError: a request is faulty, a required feature is absent, or `at` is so far behind an entity's
+            newest row that the store cannot tell any more (see `online.keys.SLACK`).
         NotFoundError: a view was never materialized.
     """
     asked = utc(at)
     rows = request_frame(views, requests, asked)
-    held = {v.name: plan(v) for v in views if isinstance(v, FeatureView)}
-    keys = {
-        name: entity_keys(rows, v.entity)
-        for name, v in ((v.name, v) for v in views if isinstance(v, FeatureView))
-    }
-    store_keys = {name: store_key(prepared) for name, prepared in held.items()}
-    stored = online.read({store_keys[n]: list({k: None for k in keys[n] if k is not None}) for n in held})
-    parts: list[pl.DataFrame] = []
+    moment = to_micros(asked)
+    parts, answered = online.read(lambda reader: _answers(reader, views, rows, len(requests), moment))
     provenance: list[Provenance] = [{} for _ in requests]
-    for view in views:
-        if not isinstance(view, FeatureView):
-            parts.append(request_features(rows, view))
-            continue
-        found = stored[store_keys[view.name]]
-        answered = _answer(view, held[view.name], found, keys[view.name], asked)
-        parts.append(answered.features)
-        _tell(provenance, view, found, answered)
-    frame = pl.concat(parts, how="horizontal") if parts else pl.DataFrame()
-    return OnlineFeatures(frame, provenance)
+    freshness: list[dict[str, timedelta | None]] = [{} for _ in requests]
+    for name, found in answered.items():
+        _tell(name, found, moment, provenance, freshness)
+    chosen = [parts[view.name].select(view.names) for view in views]
+    frame = pl.concat(chosen, how="horizontal") if chosen else pl.DataFrame()
+    progress = {name: found.progress for name, found in answered.items()}
+    return OnlineFeatures(frame, provenance, progress, freshness)
 
 
-def _answer(view: FeatureView, prepared: Plan, found: Stored, keys: list[str | None], at: datetime) -> Answer:
-    if found.progress is None:
-        raise NotFoundError(
-            f"view {view.name!r} as it is now defined was never materialized",
-            "materialize it: rayplat features materialize PROJECT",
-        )
-    moment = to_micros(at)
-    for entity, entry in found.entries.items():
-        if moment < earliest(entry):
-            newest = _EPOCH + timedelta(microseconds=entry.newest)
+def _answers(
+    reader: Reader, views: Sequence[View], rows: pl.DataFrame, count: int, at: int
+) -> tuple[dict[str, pl.DataFrame], dict[str, Answered]]:
+    """The features of views and of those that they are made of; of feature views, all there is to tell."""
+    parts: dict[str, pl.DataFrame] = {}
+    answered: dict[str, Answered] = {}
+    known = rows
+    for view in in_order(views):
+        if isinstance(view, FeatureView):
+            keys: list[bytes | None] = entity_keys(known, view.asks) if known.width else [None] * count
+            answered[view.name] = found = answer_view(reader, plan(view), keys, at)
+            parts[view.name] = found.features
+            _check_required(view, found.features, keys)
+        else:
+            parts[view.name] = derived_features(known, view)
+        known = pl.concat([known, parts[view.name]], how="horizontal")
+    return parts, answered
+
+
+def _check_required(view: FeatureView, features: pl.DataFrame, keys: Sequence[bytes | None]) -> None:
+    for feature in view.required:
+        absent = features.get_column(f"{view.name}__{feature}").is_null()
+        if absent.any():
+            place = int(absent.arg_true()[0])
+            key = keys[place]
             raise UserError(
-                f"{at.isoformat()} is more than {SLACK} behind the newest row of {entity} in view "
-                f"{view.name!r} ({newest.isoformat()})",
-                "ask about the present, or use get_historical_features",
+                f"request {place} has no {view.name}__{feature}, which is required, for "
+                f"{', '.join(view.asks)} = {'null' if key is None else key.decode()}",
+                "ask about an entity that has one, or declare a default in place of required",
             )
-    places = {entity: i for i, entity in enumerate(found.entries)}
-    source, source_code = decode(found.progress.schema, list(found.entries.values()))
-    code = np.array([-1 if k is None else places.get(k, -1) for k in keys], dtype=np.int64)
-    null = np.array([k is None for k in keys], dtype=bool)
-    questions = Questions(code, null, np.full(len(keys), moment))
-    return answer(prepared, source, source_code, questions)
 
 
-def _tell(provenance: list[Provenance], view: FeatureView, found: Stored, answered: Answer) -> None:
-    line = answered.line
-    system = [line.frame.get_column(c) if c in line.frame.columns else None for c in (PARTITION, OFFSET)]
-    for told, position in zip(provenance, answered.chosen.tolist(), strict=True):
-        if position < 0:
-            told[view.name] = None
+def _tell(
+    name: str,
+    found: Answered,
+    at: int,
+    provenance: list[Provenance],
+    freshness: list[dict[str, timedelta | None]],
+) -> None:
+    snapshot = found.progress.snapshot_id
+    for told, fresh, rank in zip(provenance, freshness, found.ranks, strict=True):
+        if rank is None:
+            told[name] = fresh[name] = None
             continue
-        event = int(line.event[position])
-        partition, offset = (None if s is None else s[position] for s in system)
-        told[view.name] = {
-            "event_time": None if event == BEGINNING else _EPOCH + timedelta(microseconds=event),
-            "partition": partition,
-            "offset": offset,
-            "snapshot_id": found.progress.snapshot_id if found.progress else None,
+        event, _, offset, partition = rank
+        timed = event != BEGINNING
+        told[name] = {
+            "event_time": _EPOCH + timedelta(microseconds=event) if timed else None,
+            "partition": partition if found.logged else None,
+            "offset": offset if found.logged else None,
+            "snapshot_id": snapshot,
         }
+        fresh[name] = timedelta(microseconds=at - event) if timed else None

@@ -1,6 +1,7 @@
-"""The rows of a training set: questions, labels and features put together, and what is refused.
+"""The rows of a training set: questions, labels and features put together.
 
-Knows which question, which label and which period; it does not know where the result is kept.
+Knows which question, which label and which period; it does not know where the result is kept, nor what
+leaks (`guard`).
 """
 
 import hashlib
@@ -13,63 +14,17 @@ import polars as pl
 from rayplat.core.errors import UserError
 from rayplat.core.project.model import Model
 from rayplat.core.project.table import Table
-from rayplat.core.project.view import RequestView
+from rayplat.core.project.view import FeatureView
 from rayplat.features.definition import OFFSET, PARTITION
+from rayplat.features.guard import RESERVED, all_views, guard_labels, guard_questions
 from rayplat.features.lake import Lake, read_pinned
 from rayplat.features.offline import get_historical_features
-from rayplat.features.plan import plan
 from rayplat.features.training_pins import known_before
 
-AT, LABEL, SPLIT = "at", "label", "split"
-
-
-def guard(model: Model) -> None:
-    """Refuse a model whose features could know the label.
-
-    A feature view over the label's source must go through its declared `known_at`, so that an outcome is
-    seen only from when it was known. A request view may not read the label's source at all: the asking row
-    would carry its own outcome.
-
-    Raises:
-        UserError: a feature leaks, or the declaration cannot make a training set.
-    """
-    label = model.label.source
-    for view in model.features:
-        plan(view)
-        if isinstance(view, RequestView):
-            _guard_request(model, view)
-        elif view.source.name == label.name and view.source.known_at is None:
-            raise UserError(
-                f"view {view.name!r} reads {label.name!r}, which tells the label of model "
-                f"{model.name!r}, and the table does not say when its rows are known",
-                f"declare known_at on {label.name!r}",
-            )
-    if label.told_by is None or model.rows.event_time is None:
-        bare = model.rows if model.rows.event_time is None else label
-        raise UserError(
-            f"table {bare.name!r} of model {model.name!r} has no event time",
-            f"declare event_time on {bare.name!r}",
-        )
-    taken = sorted({AT, LABEL, SPLIT, *model.feature_names} & set(model.rows.key))
-    if taken:
-        raise UserError(
-            f"key columns {taken} of {model.rows.name!r} have names that a training set uses", "rename them"
-        )
-
-
-def _guard_request(model: Model, view: RequestView) -> None:
-    if view.source.name == model.label.source.name:
-        raise UserError(
-            f"request view {view.name!r} reads {view.source.name!r}, which tells the label of "
-            f"model {model.name!r}: the answer would be among the inputs",
-            "read it through a feature view, which sees only what was known before",
-        )
-    if view.source.name != model.rows.name:
-        raise UserError(
-            f"request view {view.name!r} reads {view.source.name!r}, but the rows of "
-            f"model {model.name!r} are {model.rows.name!r}",
-            f"declare it over {model.rows.name!r}",
-        )
+AT, LABEL, SPLIT = RESERVED
+OUTCOME = "\0label"
+"""The column of `outcomes` that holds them."""
+_TOLD = "\0told"
 
 
 def assemble(lake: Lake, model: Model, snapshots: Mapping[str, int]) -> tuple[pl.DataFrame, int]:
@@ -80,18 +35,20 @@ def assemble(lake: Lake, model: Model, snapshots: Mapping[str, int]) -> tuple[pl
         time and key; and how many questions had no label known before `model.test_until`.
 
     Raises:
-        UserError: a feature is not a number, or a period has no labelled row.
+        UserError: a feature is not a number, a period has no labelled row, or a question knows its outcome.
     """
     asked = questions(lake, model, snapshots)
+    guard_questions(model, asked)
     labels = outcomes(lake, model, snapshots)
     labelled = asked.join(labels, on=model.label.keys, how="inner", maintain_order="left")
+    guard_labels(model, labelled, _TOLD)
     at = str(model.rows.event_time)
     featured = get_historical_features(labelled, at, model.features, lake, snapshots)
     split = pl.when(pl.col(at) < model.train_until).then(pl.lit("train")).otherwise(pl.lit("test"))
     made = featured.select(
         *model.rows.key,
         pl.col(at).alias(AT),
-        pl.col("\0label").alias(LABEL),
+        pl.col(OUTCOME).alias(LABEL),
         split.alias(SPLIT),
         *(_number(featured, name) for name in model.feature_names),
     )
@@ -106,8 +63,10 @@ def questions(lake: Lake, model: Model, snapshots: Mapping[str, int]) -> pl.Data
     was asked.
     """
     table = model.rows
-    entities = [c for v in model.features if not isinstance(v, RequestView) for c in v.entity]
-    inputs = [c for v in model.features if isinstance(v, RequestView) for c in v.inputs]
+    views = all_views(model)
+    features = {name for view in views for name in view.names}
+    entities = [c for v in views if isinstance(v, FeatureView) for c in v.asks if c not in features]
+    inputs = [c for v in views if not isinstance(v, FeatureView) for c in v.inputs]
     wanted = [*table.key, *_times(table), *model.label.keys, *entities, *inputs]
     rows = _before(lake, table, wanted, snapshots, model.test_until)
     rows = rows.filter(pl.col(str(table.event_time)) < model.test_until)
@@ -120,19 +79,24 @@ def questions(lake: Lake, model: Model, snapshots: Mapping[str, int]) -> pl.Data
 
 
 def outcomes(lake: Lake, model: Model, snapshots: Mapping[str, int]) -> pl.DataFrame:
-    """The label of each key that has one: the last by event time of those known before `model.test_until`."""
+    """The label of each key that has one: the last by event time of those known before `model.test_until`.
+
+    Returns:
+        the keys, the label, and the time at which an outcome of the key was first known.
+    """
     label = model.label
     wanted = [*label.keys, *_times(label.source), *label.value.meta.root_names()]
     rows = _before(lake, label.source, wanted, snapshots, model.test_until)
     rows = rows.sort(_order(label.source, rows, known_first=False), maintain_order=True)
-    last = rows.unique(label.keys, keep="last", maintain_order=True)
-    told = last.with_columns(label.value.alias("\0label"))
-    if told.schema["\0label"] != pl.Boolean:
+    first = pl.col(str(label.source.told_by)).min().over(label.keys).alias(_TOLD)
+    last = rows.with_columns(first).unique(label.keys, keep="last", maintain_order=True)
+    told = last.with_columns(label.value.alias(OUTCOME))
+    if told.schema[OUTCOME] != pl.Boolean:
         raise UserError(
-            f"the label of model {model.name!r} is {told.schema[chr(0) + 'label']}, not true or false",
+            f"the label of model {model.name!r} is {told.schema[OUTCOME]}, not true or false",
             "compare it with something: pl.col('delay') > 15",
         )
-    return told.filter(pl.col("\0label").is_not_null()).select(*label.keys, "\0label")
+    return told.filter(pl.col(OUTCOME).is_not_null()).select(*label.keys, OUTCOME, _TOLD)
 
 
 def _times(table: Table) -> list[str]:

@@ -9,23 +9,26 @@ was ingested since; so a crash at any point and a rerun give one snapshot.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
 import polars as pl
 import pyarrow as pa
 
-from rayplat.core.events import EventBus, TrainingSetBuilt
+from rayplat.core.events import EventBus, FeatureSuspected, TrainingSetBuilt
 from rayplat.core.project.model import Model
 from rayplat.core.project.table import Table
-from rayplat.features.definition import describe, digest_of, expression
+from rayplat.features.definition import describe_as_asked, digest_as_asked, digest_of, expression
+from rayplat.features.guard import all_views, columns_of, guard
 from rayplat.features.lake import Lake, pin
+from rayplat.features.suspects import Suspect, suspects
 from rayplat.features.training_pins import unchanged
-from rayplat.features.training_rows import SPLIT, assemble, content_digest, guard
+from rayplat.features.training_rows import LABEL, SPLIT, assemble, content_digest
 
 _FORMAT = 1
 _PREFIX = "rayplat.training."
+_SUSPECTS = f"{_PREFIX}suspects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class TrainingSet:
         rows_test: rows from there to `test_until`.
         unlabelled: questions that were left out, because no label was known before `test_until`.
         sources: the snapshot of each source that was read, by table.
+        suspects: features that alone nearly tell the label in the training period (see `suspects`).
     """
 
     table: str
@@ -49,6 +53,7 @@ class TrainingSet:
     rows_test: int
     unlabelled: int
     sources: dict[str, int]
+    suspects: tuple[Suspect, ...] = ()
 
 
 def recipe(model: Model) -> str:
@@ -59,7 +64,7 @@ def recipe(model: Model) -> str:
         "model": model.name,
         "rows": _table(model.rows),
         "label": {"source": _table(label.source), "on": list(label.keys), "value": expression(label.value)},
-        "features": [describe(view) for view in model.features],
+        "features": [describe_as_asked(view) for view in model.features],
         "train_until": model.train_until.isoformat(),
         "test_until": model.test_until.isoformat(),
     }
@@ -78,7 +83,8 @@ def _table(table: Table) -> dict[str, Any]:
 def build_training_set(lake: Lake, model: Model, bus: EventBus) -> TrainingSet:
     """Build the training set of a model, or find the one that exists.
 
-    Emits `TrainingSetBuilt` when a snapshot is written.
+    Emits `TrainingSetBuilt` when a snapshot is written, and `FeatureSuspected` for each feature that is too
+    good to be true.
 
     Raises:
         UserError: a feature could know the label, a feature is not a number, or a period has no rows.
@@ -96,6 +102,7 @@ def build_training_set(lake: Lake, model: Model, bus: EventBus) -> TrainingSet:
         # Rows came that change no value, such as corrections of what no question asks for.
         return found
     properties = _properties(model, made, digest, unlabelled, snapshots)
+    properties[_SUSPECTS] = _dump([asdict(suspect) for suspect in _suspects(model, made)])
     built = _write(lake, name, _arrow(made, model), properties)
     bus.emit(
         TrainingSetBuilt(
@@ -106,12 +113,23 @@ def build_training_set(lake: Lake, model: Model, bus: EventBus) -> TrainingSet:
             sources=built.sources,
         )
     )
+    for suspect in built.suspects:
+        bus.emit(FeatureSuspected(model=model.name, snapshot_id=built.snapshot_id, **asdict(suspect)))
     return built
 
 
+def _suspects(model: Model, made: pl.DataFrame) -> list[Suspect]:
+    """Features that alone nearly tell the label in the training period, and what they are made of."""
+    train = made.filter(pl.col(SPLIT) == "train")
+    values = [(name, train.get_column(name).to_numpy()) for name in model.feature_names]
+    found = suspects(values, train.get_column(LABEL).to_numpy(), model.suspect_auc)
+    reads = {name: columns for view in model.features for name, columns in columns_of(view).items()}
+    return [replace(suspect, reads=reads[suspect.feature]) for suspect in found]
+
+
 def _sources(model: Model) -> list[Table]:
-    tables = [model.rows, model.label.source, *(view.source for view in model.features)]
-    return list({table.name: table for table in tables}.values())
+    tables = [model.rows, model.label.source, *(view.source for view in all_views(model))]
+    return list({table.name: table for table in tables if table is not None}.values())
 
 
 def _find(lake: Lake, name: str, model: Model) -> TrainingSet | None:
@@ -141,6 +159,10 @@ def _from_properties(name: str, snapshot_id: int, properties: Mapping[str, str])
         rows_test=int(properties[f"{_PREFIX}rows_test"]),
         unlabelled=int(properties[f"{_PREFIX}unlabelled"]),
         sources=orjson.loads(properties[f"{_PREFIX}sources"]),
+        suspects=tuple(
+            Suspect(**{**told, "reads": tuple(told["reads"])})
+            for told in orjson.loads(properties.get(_SUSPECTS, "[]"))
+        ),
     )
 
 
@@ -148,16 +170,20 @@ def _properties(
     model: Model, made: pl.DataFrame, digest: str, unlabelled: int, snapshots: Mapping[str, int]
 ) -> dict[str, str]:
     train = int((made.get_column(SPLIT) == "train").sum())
-    definitions = {view.name: digest_of(describe(view)) for view in model.features}
+    definitions = {view.name: digest_as_asked(view) for view in model.features}
     return {
         f"{_PREFIX}recipe": recipe(model),
         f"{_PREFIX}digest": digest,
         f"{_PREFIX}rows_train": str(train),
         f"{_PREFIX}rows_test": str(made.height - train),
         f"{_PREFIX}unlabelled": str(unlabelled),
-        f"{_PREFIX}sources": orjson.dumps(dict(snapshots), option=orjson.OPT_SORT_KEYS).decode(),
-        f"{_PREFIX}definitions": orjson.dumps(definitions, option=orjson.OPT_SORT_KEYS).decode(),
+        f"{_PREFIX}sources": _dump(dict(snapshots)),
+        f"{_PREFIX}definitions": _dump(definitions),
     }
+
+
+def _dump(data: Any) -> str:
+    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _write(lake: Lake, name: str, data: pa.Table, properties: Mapping[str, str]) -> TrainingSet:

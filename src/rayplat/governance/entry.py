@@ -16,6 +16,7 @@ from rayplat.core.events import (
     AliasMoved,
     EndpointDeployed,
     Event,
+    FeatureSuspected,
     ModelRegistered,
     RunFinished,
     SnapshotCommitted,
@@ -108,6 +109,8 @@ def _named(event: Event) -> tuple[str, str] | None:
             named = "snapshot.committed", event.table
         case TrainingSetBuilt():
             named = "training_set.built", event.model
+        case FeatureSuspected():
+            named = "feature.suspected", f"{event.model}/{event.feature}"
         case RunFinished():
             named = "run.finished", f"{event.model}/{event.run_id}"
         case ModelRegistered():

@@ -14,7 +14,7 @@ import polars as pl
 from rayplat.core.project.model import Endpoint, Model
 from rayplat.core.project.project import Project
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.features.training_rows import outcomes
+from rayplat.features.training_rows import OUTCOME, outcomes
 from rayplat.serve.prediction_log import SCHEMA, TABLE
 
 LABEL = "label"
@@ -50,8 +50,7 @@ def with_outcomes(lake: Lakehouse, model: Model, predictions: pl.DataFrame) -> p
         return predictions.with_columns(pl.lit(None, pl.Boolean).alias(LABEL))
     told = outcomes(lake, replace(model, test_until=_END_OF_TIME), {source.name: snapshot})
     keys = list(model.label.keys)
-    (value,) = set(told.columns).difference(keys)
-    labels = told.select(*(pl.col(k).alias(f"{_KEY}{k}") for k in keys), pl.col(value).alias(LABEL))
+    labels = told.select(*(pl.col(k).alias(f"{_KEY}{k}") for k in keys), pl.col(OUTCOME).alias(LABEL))
     asked = pl.concat([predictions, _keys(predictions, model)], how="horizontal")
     return asked.join(labels, on=[f"{_KEY}{k}" for k in keys], how="left", maintain_order="left").select(
         *predictions.columns, LABEL

@@ -20,10 +20,11 @@ from rayplat.core.events import EndpointDeployed, EventBus
 from rayplat.core.project.model import Endpoint
 from rayplat.core.project.project import Project
 from rayplat.core.settings import Settings
-from rayplat.features.definition import digest, digest_of
+from rayplat.features.definition import digest_as_asked, digest_of
+from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import read_manifest
 from rayplat.registry.store import Registry
-from rayplat.serve.predictor import check_definitions
+from rayplat.serve.as_trained import applied, as_trained
 from rayplat.serve.proxy import ensure_proxy, proxy_address
 from rayplat.serve.replica import Replica, declared_model
 from rayplat.serve.spec import EndpointSpec
@@ -62,7 +63,7 @@ def deploy(
     Raises:
         NotFoundError: the model has no champion.
         IntegrityError: its manifest is not what was registered.
-        UserError: the features are not defined as they were in training, or the port is taken.
+        UserError: the features cannot be defined as they were in training, or the port is taken.
         UnavailableError: the replicas do not come up; the message is theirs.
     """
     spec = _spec(settings, project, endpoint, registry)
@@ -112,11 +113,12 @@ def _spec(settings: Settings, project: Project, endpoint: Endpoint, registry: Re
             f"the model {model.name!r} has no {CHAMPION}", "train it and let a version pass its gates"
         )
     # A replica checks all this again; here the fault is told at once, and by its own class.
-    check_definitions(model, read_manifest(champion.artifact_uri, champion.manifest_sha256))
+    manifest = read_manifest(champion.artifact_uri, champion.manifest_sha256)
+    trained = as_trained(model, manifest, applied(FeatureVersions(settings)))
     return EndpointSpec(
         settings=settings,
         project=_address_for_workers(project.address),
-        definitions_sha256=digest_of([digest(view) for view in model.features]),
+        definitions_sha256=digest_of([digest_as_asked(view) for view in trained.features]),
         endpoint=endpoint.name,
         model=model.name,
         version=champion.version,

@@ -5,6 +5,7 @@ Knows how a question becomes probabilities; it does not know HTTP, nor when a re
 
 import math
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +14,9 @@ from typing import Any, Protocol
 import orjson
 import polars as pl
 
-from rayplat.core.errors import BugError, IntegrityError, UserError
+from rayplat.core.errors import BugError, IntegrityError
 from rayplat.core.ids import new_prediction_id
 from rayplat.core.project.model import Model
-from rayplat.features.definition import digest
 from rayplat.registry.manifest import Manifest
 from rayplat.serve.outbox import PredictionRecord
 from rayplat.serve.request import Question
@@ -116,7 +116,7 @@ class Predictor:
             version=self.version,
             at=asked.question.at,
             asked_at=asked.asked_at,
-            request=orjson.dumps(instance).decode(),
+            request=orjson.dumps(instance, default=_text).decode(),
             features=orjson.dumps(features).decode(),  # NaN becomes null
             provenance=orjson.dumps(sources).decode(),
             probability=probability,
@@ -138,21 +138,11 @@ class Predictor:
         return probabilities
 
 
-def check_definitions(model: Model, manifest: Manifest) -> None:
-    """Refuse to serve features that are not defined as they were when the version was trained.
-
-    Raises:
-        UserError: names every view that differs.
-    """
-    now = {view.name: digest(view) for view in model.features}
-    then = {pin.view: pin.digest for pin in manifest.features}
-    changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
-    if changed or manifest.inputs != model.feature_names:
-        raise UserError(
-            f"the views of {model.name!r} are not what its version was trained with: "
-            f"{', '.join(changed) or 'their order differs'}",
-            "train and register a new version, or take the change back",
-        )
+def _text(value: Any) -> str:
+    """What JSON has no form for: bytes, in base64 as they were sent."""
+    if not isinstance(value, bytes):
+        raise TypeError(type(value))
+    return b64encode(value).decode()
 
 
 def build_network(model: Model, tensors: Mapping[str, Any], manifest: Manifest) -> Any:

@@ -13,12 +13,14 @@ from rayplat.core.project.load import load_project
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
 from rayplat.core.telemetry import configure_logging
-from rayplat.features.online import open_online
+from rayplat.features.online.opening import open_online
 from rayplat.features.serving import OnlineFeatures, get_online_features
+from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import read_artifact
+from rayplat.serve.as_trained import applied, as_trained
 from rayplat.serve.http import EndpointApp
 from rayplat.serve.prediction_log import PredictionLog
-from rayplat.serve.predictor import Predictor, build_network, check_definitions
+from rayplat.serve.predictor import Predictor, build_network
 from rayplat.serve.request import form_of
 from rayplat.serve.spec import EndpointSpec
 
@@ -41,14 +43,14 @@ def build_app(spec: EndpointSpec) -> EndpointApp:
     Raises:
         ProjectError: the project does not load here.
         NotFoundError, IntegrityError: the artifact is gone, or not what was registered.
-        UserError: the features are not defined as they were in training.
+        UserError: the features cannot be defined as they were in training.
     """
     import torch
 
     torch.set_num_threads(1)  # a replica answers small batches; more threads only wait for each other
-    model = declared_model(load_project(spec.project), spec.model)
+    declared = declared_model(load_project(spec.project), spec.model)
     tensors, manifest = read_artifact(spec.artifact_uri, spec.manifest_sha256)
-    check_definitions(model, manifest)
+    model = as_trained(declared, manifest, applied(FeatureVersions(spec.settings)))
     online = open_online(spec.settings)
 
     def lookup(instances: Sequence[Mapping[str, Any]], at: datetime) -> OnlineFeatures:

@@ -5,9 +5,10 @@ from them.
 """
 
 import math
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -15,14 +16,14 @@ import orjson
 from rayplat.core.errors import UserError
 from rayplat.core.project.model import Model
 from rayplat.core.project.table import Column
-from rayplat.core.project.view import RequestView
+from rayplat.core.project.view import asking_columns
 
 MAX_BODY_BYTES = 8 * 2**20
 MAX_INSTANCES = 10_000
 MAX_FAULTS = 100
 """How many faults one answer lists; the rest is counted."""
 
-_INT64 = 2**63
+_INT32, _INT64 = 2**31, 2**63
 _SHOWN = 80
 _BODY_KEYS = {"instances", "at"}
 
@@ -133,10 +134,8 @@ class RequestForm:
 
 
 def form_of(model: Model) -> RequestForm:
-    """What must be sent to ask `model`: entity columns and the inputs of its request views."""
-    needed: set[str] = set()
-    for view in model.features:
-        needed |= set(view.inputs if isinstance(view, RequestView) else view.entity)
+    """What must be sent to ask `model`: entity columns and what its views read of the asking row."""
+    needed = set(asking_columns(model.features))
     time = model.rows.event_time
     return RequestForm(
         table=model.rows.name,
@@ -204,6 +203,27 @@ def _int64(value: Any) -> int:
     return value
 
 
+def _int32(value: Any) -> int:
+    number = _int64(value)
+    if not -_INT32 <= number < _INT32:
+        raise ValueError(f"{_shown(value)} does not fit into int32")
+    return number
+
+
+def _date(value: Any) -> date:
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{_shown(value)} is not an ISO 8601 date such as 2013-09-01") from None
+
+
+def _binary(value: Any) -> bytes:
+    try:
+        return b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise ValueError(f"{_shown(value)} is not bytes in base64") from None
+
+
 def _float64(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"{_shown(value)} is not a number (float64)")
@@ -228,9 +248,13 @@ def _timestamp(value: Any) -> datetime:
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "string": _string,
+    "int32": _int32,
     "int64": _int64,
+    "float32": _float64,
     "float64": _float64,
     "bool": _bool,
+    "date": _date,
+    "binary": _binary,
     "timestamp": _timestamp,
 }
 

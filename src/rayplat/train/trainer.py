@@ -14,9 +14,11 @@ from rayplat.core.errors import IntegrityError
 from rayplat.core.events import EventBus, ModelRegistered, RunFinished
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
+from rayplat.core.project.view import in_order
 from rayplat.core.settings import Settings
-from rayplat.features.definition import digest, digest_of
+from rayplat.features.definition import digest_as_asked, digest_of
 from rayplat.features.training_set import TrainingSet, recipe
+from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import CURVES, EVALUATION, find_artifact, read_artifact_file, write_artifact
 from rayplat.registry.folder import open_folders
 from rayplat.registry.manifest import CodePin, FeaturePin, Manifest, TrainingPin
@@ -121,6 +123,7 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
         IntegrityError: an artifact of this run is there and damaged.
     """
     code = pin_code(project)
+    _keep_definitions(settings, project, model)
     job = _Job(settings, project, model, training_set, code, run_key(model, training_set, code))
     uri = registry.artifact_uri(model.name, job.key)
     found = find_artifact(uri)
@@ -148,6 +151,15 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
     )
 
 
+def _keep_definitions(settings: Settings, project: Project, model: Model) -> None:
+    """Apply the definitions that this version pins: it is served by them whatever the project says later."""
+    versions = FeatureVersions(settings)
+    try:
+        versions.apply(project, settings.user, in_order(model.features))
+    finally:
+        versions.close()
+
+
 def _trained(job: _Job, progress: Progress) -> RunResult:
     if not has_result(job.run_uri):
         least, most = job.model.workers
@@ -165,7 +177,9 @@ def _write_artifact(job: _Job, uri: str, result: RunResult) -> None:
     manifest = Manifest(
         model=model.name,
         run_key=job.key,
-        features=tuple(FeaturePin(view=v.name, digest=digest(v), names=v.names) for v in model.features),
+        features=tuple(
+            FeaturePin(view=v.name, digest=digest_as_asked(v), names=v.names) for v in model.features
+        ),
         inputs=rows.inputs,
         training=TrainingPin(
             table=training_set.table,

@@ -10,7 +10,7 @@ import pytest
 from rayplat.core.errors import ProjectError
 from rayplat.core.project.load import load_project
 from rayplat.core.project.project import Project
-from rayplat.core.project.view import WindowAggregate
+from rayplat.core.project.window import WindowAggregate
 from tests.architecture.source import ROOT
 from tests.core.project.projects import GOOD
 
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 def _shape(project: Project) -> list[str]:
     declared = [*project.tables, *project.views, *project.models, *project.endpoints, *project.monitors]
     features = [feature for view in project.views for feature in view.features.values()]
-    exprs = [f.aggregate if isinstance(f, WindowAggregate) else f for f in features]
+    exprs = [f.value if isinstance(f, WindowAggregate) else f for f in features]
     return [repr((type(d).__name__, d.name, d.where)) for d in declared] + [
         repr(expr.meta.serialize()) for expr in exprs
     ]

@@ -11,6 +11,7 @@ import rayplat as rp
 from rayplat.core.errors import ProjectError
 from rayplat.core.project.load import load_project
 from rayplat.core.project.validate import validate
+from rayplat.core.project.view import PythonFeature
 from tests.core.project.projects import GOOD
 
 _NUMBER = count()
@@ -183,10 +184,10 @@ _JUNK: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_junk_anywhere_gives_faults_and_never_a_traceback(data: st.DataObject) -> None:
-    spoilt = data.draw(st.sets(st.integers(0, 40), min_size=1, max_size=3))
+    spoilt = data.draw(st.sets(st.integers(0, 58), min_size=1, max_size=3))
     number = count()
 
     def use(good: Any) -> Any:
@@ -208,8 +209,21 @@ def test_junk_anywhere_gives_faults_and_never_a_traceback(data: st.DataObject) -
         use("view"),
         source=use(table),
         entity=use("k"),
-        features=use({"w": use(rp.window("1h").mean("v"))}),
+        features=use({"w": use(rp.window("1h", where=use(None)).mean("v"))}),
         ttl=use(None),
+        defaults=use({"w": use(0.0)}),
+        required=use(()),
+        join_keys=use({"k": use("k")}),
+        owner=use("x"),
+        tags=use({"a": use("b")}),
+    )
+    project.on_demand_view(
+        use("both"),
+        views=use([use(view)]),
+        source=use(table),
+        features=use(
+            {"f": use(pl.col("view__w") + pl.col("v")), "g": PythonFeature(use(len), ("v",), use("int64"))}
+        ),
     )
     asked = project.request_view(use("asked"), source=use(table), features=use({"v": use(pl.col("v") > 1)}))
     project.model(

@@ -49,6 +49,22 @@ def test_a_check_that_gives_null_has_failed() -> None:
     assert reason.to_list() == [None, "delay is not positive", "delay is not positive"]
 
 
+def test_a_vector_has_its_length_and_finite_elements() -> None:
+    columns = {"id": "int64", "v": "vector(2)"}
+    table = rp.Project("p", owner="a@example.com").table("raw.texts", columns=columns, key="id")
+    vectors = [[1, 2], None, [1], [], [1, None], [float("nan"), 1], [None, float("inf"), 1]]
+    given = pl.DataFrame({"v": vectors}, schema={"v": pl.List(pl.Float32)}).with_row_index("id")
+    assert faults(given, table).to_list() == [
+        None,
+        None,
+        "v has 1 elements, not 2",
+        "v has 0 elements, not 2",
+        "v has an element that is null",
+        "v has an element that is not finite",
+        "v has 3 elements, not 2; v has an element that is null; v has an element that is not finite",
+    ]
+
+
 def test_allowed_values() -> None:
     table = departures(checks=[rp.one_of("flight_id", ["a", "b"]), rp.not_null("delay")])
     reason = faults(frame(flight_id=["a", "z"], delay=[1.0, None]), table)

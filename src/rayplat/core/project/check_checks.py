@@ -4,7 +4,7 @@ Knows expressions over one table's columns; how a check is carried out is known 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,9 +19,10 @@ from rayplat.core.project.check import (
     Unique,
     Volume,
 )
+from rayplat.core.project.column_types import is_column_type, vector_length
 from rayplat.core.project.expressions import fault_of_transform, missing_inputs
 from rayplat.core.project.faults import Faults
-from rayplat.core.project.table import COLUMN_TYPES, Column, Table
+from rayplat.core.project.table import Column, Table
 
 _NUMERIC = ("int32", "int64", "float32", "float64")
 _ABOUT_ROWS = (Unique, References)
@@ -79,13 +80,24 @@ def _check_unique(table: Table, check: Any, faults: Faults) -> None:
     if not check.columns:
         faults.add(table.where, f"{subject} names no column", "name the columns that are unique together")
     for column in check.columns:
-        faults.known(table.where, f"{subject}: the column", column, table.columns)
+        if faults.known(table.where, f"{subject}: the column", column, table.columns):
+            _refuse_vector(table, subject, column, faults)
 
 
 def _check_column(table: Table, check: Any, faults: Faults) -> None:
-    faults.known(
-        table.where, f"table {table.name!r}: {_named(check)}: the column", check.column, table.columns
-    )
+    subject = f"table {table.name!r}: {_named(check)}"
+    if faults.known(table.where, f"{subject}: the column", check.column, table.columns):
+        _refuse_vector(table, subject, check.column, faults)
+
+
+def _refuse_vector(table: Table, subject: str, column: str, faults: Faults) -> None:
+    declared = table.columns[column]
+    if isinstance(declared, Column) and vector_length(declared.type) is not None:
+        faults.add(
+            table.where,
+            f"{subject}: the column {column!r} is a {declared.type}, which names nothing",
+            "use a text or a number",
+        )
 
 
 def _check_fresh(table: Table, check: Any, faults: Faults) -> None:
@@ -114,7 +126,7 @@ def _check_distribution(table: Table, check: Any, faults: Faults) -> None:
     _needs_event_time(table, subject, faults)
     if faults.known(table.where, f"{subject}: the column", check.column, table.columns):
         declared = table.columns[check.column]
-        if isinstance(declared, Column) and declared.type in COLUMN_TYPES and declared.type not in _NUMERIC:
+        if isinstance(declared, Column) and is_column_type(declared.type) and declared.type not in _NUMERIC:
             faults.add(
                 table.where,
                 f"{subject}: {check.column!r} is {declared.type}, not a number",
@@ -156,23 +168,43 @@ def check_expression(
     where: Where, subject: str, expr: Any, source: Table, faults: Faults, *, boolean: bool = False
 ) -> None:
     """Note what is wrong with a row transform over the columns of `source`."""
+    check_expression_over(where, subject, expr, source.columns, source.name, faults, boolean=boolean)
+
+
+def check_expression_over(  # noqa: PLR0917  # a place, a subject, and what is looked at
+    where: Where,
+    subject: str,
+    expr: Any,
+    columns: Mapping[str, Column],
+    of: str,
+    faults: Faults,
+    *,
+    boolean: bool = False,
+) -> None:
+    """Note what is wrong with a row transform over columns `of` something that has a name."""
     import polars as pl
 
     if not faults.expect(where, subject, expr, pl.Expr, "a Polars expression such as pl.col('x') > 1"):
         return
-    if check_inputs(where, subject, expr, source, faults):
-        fault = fault_of_transform(expr, source.columns, boolean=boolean)
+    if _check_inputs(where, subject, expr, columns, of, faults):
+        fault = fault_of_transform(expr, columns, boolean=boolean)
         if fault:
             faults.add(where, f"{subject} {fault[0]}", fault[1])
 
 
 def check_inputs(where: Where, subject: str, expr: Any, source: Table, faults: Faults) -> bool:
     """Note the columns that `expr` reads and `source` does not have; False if its types are unknown."""
-    missing = missing_inputs(expr, source.columns)
+    return _check_inputs(where, subject, expr, source.columns, source.name, faults)
+
+
+def _check_inputs(  # noqa: PLR0917  # as above
+    where: Where, subject: str, expr: Any, columns: Mapping[str, Column], of: str, faults: Faults
+) -> bool:
+    missing = missing_inputs(expr, columns)
     for column in missing:
-        faults.known(where, f"{subject}: in {source.name!r} the column", column, source.columns)
+        faults.known(where, f"{subject}: in {of!r} the column", column, columns)
     typed = all(
-        isinstance(c, Column) and isinstance(c.type, str) and c.type in COLUMN_TYPES
-        for c in (source.columns[n] for n in expr.meta.root_names() if n in source.columns)
+        isinstance(c, Column) and is_column_type(c.type)
+        for c in (columns[n] for n in expr.meta.root_names() if n in columns)
     )
     return typed and not missing

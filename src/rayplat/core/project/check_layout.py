@@ -7,9 +7,9 @@ know how files are written.
 from typing import Any
 
 from rayplat.core.errors import Where
+from rayplat.core.project.column_types import is_column_type, vector_length
 from rayplat.core.project.faults import Faults, short
 from rayplat.core.project.table import (
-    COLUMN_TYPES,
     LAYOUTS,
     Clustering,
     Column,
@@ -87,7 +87,7 @@ def _check_order(table: Table, where: Where, name: str, faults: Faults) -> None:
         if not faults.expect(where, f"{name}: a term of sort_by", text, str, "a column, or -column"):
             continue
         column = text.removeprefix("-")
-        faults.known(where, f"{name}: the sort column", column, table.columns)
+        _check_ordered(table, f"{name}: the sort column", column, faults)
         if column in seen:
             faults.add(where, f"{name} is sorted by {column!r} twice", "take one of them away")
         seen.add(column)
@@ -106,7 +106,13 @@ def _check_clustering(table: Table, where: Where, name: str, faults: Faults) -> 
     if not cluster.columns:
         faults.add(where, f"{name} is clustered by nothing", "name its columns, or leave cluster_by out")
     for column in cluster.columns:
-        faults.known(where, f"{name}: the clustering column", column, table.columns)
+        _check_ordered(table, f"{name}: the clustering column", column, faults)
+
+
+def _check_ordered(table: Table, subject: str, column: str, faults: Faults) -> None:
+    kind = _type(table, subject, column, faults)
+    if vector_length(kind) is not None:
+        faults.add(table.where, f"{subject} {column!r} is a {kind}, which has no order", "use another column")
 
 
 def _type(table: Table, subject: str, column: str, faults: Faults) -> str | None:
@@ -114,5 +120,5 @@ def _type(table: Table, subject: str, column: str, faults: Faults) -> str | None
     if not faults.known(table.where, subject, column, table.columns):
         return None
     declared = table.columns[column]
-    good = isinstance(declared, Column) and declared.type in COLUMN_TYPES
+    good = isinstance(declared, Column) and is_column_type(declared.type)
     return declared.type if good else None

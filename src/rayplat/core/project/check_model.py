@@ -8,14 +8,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rayplat.core.project.check_checks import check_expression
+from rayplat.core.project.check_keys import same_kind
 from rayplat.core.project.check_view import check_table_of
 from rayplat.core.project.faults import Faults
+from rayplat.core.project.feature_types import feature_types, whole
 from rayplat.core.project.model import METRICS, Gate, Label, Model
 from rayplat.core.project.table import Column, Table
-from rayplat.core.project.view import FeatureView, RequestView
+from rayplat.core.project.view import DerivedView, FeatureView, RequestView, View, in_order
 
 if TYPE_CHECKING:
     from rayplat.core.project.project import Project
+
+_VIEWS = (FeatureView, RequestView, DerivedView)
 
 BASELINES = ("base_rate", "gradient_boosting")
 """What a gate's `beats` may name."""
@@ -90,43 +94,72 @@ def _check_features(model: Model, project: "Project", faults: Faults) -> None:
         faults.add(where, f"{name} has no features", "list the views that it reads")
     faults.unique(
         f"view of {name}",
-        [(v.name, where) for v in model.features if isinstance(v, FeatureView | RequestView)],
+        [(v.name, where) for v in model.features if isinstance(v, View)],
     )
     for view in model.features:
-        if not faults.expect(where, f"{name}: a feature", view, (FeatureView, RequestView), "a view"):
+        if not faults.expect(where, f"{name}: a feature", view, _VIEWS, "a view"):
             continue
         if not any(view is own for own in project.views):
             faults.add(
                 where,
                 f"{name}: view {view.name!r} is of another project",
-                "use what project.feature_view(…) returned",
+                "use what project.feature_view(…) or project.add_view(…) returned",
             )
-        elif isinstance(view, RequestView):
+        elif isinstance(view.features, Mapping):
+            _check_numbers(model, view, faults)
+    own = [v for v in model.features if any(v is one for one in project.views)]
+    for view in in_order(v for v in own if whole(v)):
+        if not isinstance(view, FeatureView):
             _check_asking(model, view, faults)
-        elif isinstance(view.entity, tuple) and isinstance(view.source, Table):
+        else:
             _check_entity(model, view, faults)
 
 
-def _check_asking(model: Model, view: RequestView, faults: Faults) -> None:
-    if view.source is not model.rows:
+def _check_numbers(model: Model, view: View, faults: Faults) -> None:
+    """A network reads numbers: a feature of another type is for people and other services alone."""
+    import polars as pl
+
+    if not whole(view):
+        return
+    for name, dtype in feature_types(view).items():
+        if dtype.is_numeric() or dtype == pl.Boolean:
+            continue
+        mend = "turn it into a number in the view: compare, cast or count"
+        if isinstance(dtype, pl.List):
+            mend = 'a vector is several inputs: expand it in a view, {f"v{i}": pl.col("v").list.get(i) …}'
+        faults.add(model.where, f"model {model.name!r}: feature {name!r} gives {dtype}, not a number", mend)
+
+
+def _check_asking(model: Model, view: RequestView | DerivedView, faults: Faults) -> None:
+    if view.source is not None and view.source is not model.rows:
         source = getattr(view.source, "name", view.source)
         faults.add(
             model.where,
             f"model {model.name!r}: view {view.name!r} is of rows of {source!r}, not {model.rows.name!r}",
-            "a request view's source is the table whose rows ask",
+            "the source of a request view or an on-demand view is the table whose rows ask",
         )
 
 
 def _check_entity(model: Model, view: FeatureView, faults: Faults) -> None:
     subject = f"model {model.name!r}: view {view.name!r}"
-    for column in view.entity:
+    features = {name for one in view.through for name in one.names}
+    for column, asks in zip(view.entity, view.asks, strict=True):
+        if asks in features:
+            continue  # its type is checked with the view
         asked = f"{subject}: in {model.rows.name!r} the entity column"
-        if (
-            faults.known(model.where, asked, column, model.rows.columns)
-            and isinstance(view.source.columns, Mapping)
-            and column in view.source.columns
-        ):
-            _check_same_type(model, subject, column, view.source, faults)
+        if faults.known(model.where, asked, asks, model.rows.columns) and column in view.source.columns:
+            _check_same_entity(model, view, column, asks, faults)
+
+
+def _check_same_entity(model: Model, view: FeatureView, column: str, asks: str, faults: Faults) -> None:
+    have, want = model.rows.columns[asks], view.source.columns[column]
+    if isinstance(have, Column) and isinstance(want, Column) and not same_kind(have, want):
+        faults.add(
+            model.where,
+            f"model {model.name!r}: view {view.name!r}: {asks!r} is {have.type} in {model.rows.name!r} and "
+            f"{column!r} is {want.type} in {view.source.name!r}",
+            "declare the same type in both tables",
+        )
 
 
 def _check_periods(model: Model, faults: Faults) -> None:

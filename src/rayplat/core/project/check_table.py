@@ -6,14 +6,16 @@ Knows tables alone; their layout, sources, checks and expressions are checked be
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 from rayplat.core.project.check_checks import check_checks
 from rayplat.core.project.check_layout import check_layout
 from rayplat.core.project.check_source import check_source
+from rayplat.core.project.check_type import check_type
+from rayplat.core.project.column_types import is_column_type, vector_length
 from rayplat.core.project.faults import Faults
 from rayplat.core.project.source import Stream
-from rayplat.core.project.table import COLUMN_TYPES, MODES, Column, Table
+from rayplat.core.project.table import MODES, Column, Table
 
 _TABLE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -67,7 +69,7 @@ def _check_columns(table: Table, faults: Faults) -> bool:
             continue
         subject = f"{name}: column {column!r}"
         if faults.expect(where, subject, declared, Column, "a type's name or an rp.Column"):
-            faults.known(where, f"{subject}: the type", declared.type, COLUMN_TYPES)
+            check_type(where, f"{subject}: the type", declared.type, faults)
             for field in ("nullable", "pii"):
                 faults.expect(where, f"{subject}: {field}", getattr(declared, field), bool, "True or False")
             for field in ("unit", "description"):
@@ -107,6 +109,11 @@ def _check_key(table: Table, faults: Faults) -> None:
     for column in table.key:
         if faults.known(where, f"{name}: the key column", column, table.columns):
             _check_required(table, column, faults)
+            declared: Any = table.columns[column]
+            if vector_length(getattr(declared, "type", None)) is not None:
+                faults.add(
+                    where, f"{name}: the key column {column!r} is a {declared.type}", "use a text or a number"
+                )
 
 
 def _check_mode(table: Table, faults: Faults) -> None:
@@ -136,7 +143,7 @@ def _check_time(table: Table, role: str, faults: Faults) -> None:
     if column is None or not faults.known(where, f"{name}: the {role} column", column, table.columns):
         return
     declared = table.columns[column]
-    if isinstance(declared, Column) and declared.type in COLUMN_TYPES and declared.type != "timestamp":
+    if isinstance(declared, Column) and is_column_type(declared.type) and declared.type != "timestamp":
         faults.add(
             where,
             f"{name}: the {role} column {column!r} is {declared.type}, not timestamp",

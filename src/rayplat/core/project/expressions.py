@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from rayplat.core.project.column_types import is_column_type, polars_type, vector_length
 from rayplat.core.project.table import Column
 
 if TYPE_CHECKING:
@@ -35,23 +36,10 @@ _SEVERAL = ("gives several columns", "name one column, and declare a feature for
 
 def polars_types(columns: Mapping[str, Column]) -> "dict[str, pl.DataType]":
     """The Polars type of each column. Columns of an unknown type are left out."""
-    import polars as pl
-
-    types: dict[str, pl.DataType] = {
-        "string": pl.String(),
-        "int32": pl.Int32(),
-        "int64": pl.Int64(),
-        "float32": pl.Float32(),
-        "float64": pl.Float64(),
-        "bool": pl.Boolean(),
-        "date": pl.Date(),
-        "binary": pl.Binary(),
-        "timestamp": pl.Datetime("us", "UTC"),
-    }
     return {
-        name: types[column.type]
+        name: polars_type(column.type)
         for name, column in columns.items()
-        if isinstance(column, Column) and isinstance(column.type, str) and column.type in types
+        if isinstance(column, Column) and is_column_type(column.type)
     }
 
 
@@ -67,7 +55,14 @@ def sample(columns: Mapping[str, Column]) -> "pl.DataFrame":
     import polars as pl
 
     types = polars_types(columns)
-    return pl.DataFrame({name: _SAMPLES[columns[name].type] for name in types}, schema=types)
+    return pl.DataFrame({name: _samples(columns[name].type) for name in types}, schema=types)
+
+
+def _samples(kind: str) -> list[Any]:
+    length = vector_length(kind)
+    if length is None:
+        return _SAMPLES[kind]
+    return [[value + place for place in range(length)] for value in _SAMPLES["float32"]]
 
 
 def missing_inputs(expr: "pl.Expr", columns: Mapping[str, Column]) -> list[str]:
@@ -81,7 +76,7 @@ def fault_of_transform(
     """(what, mend) if the expression is no row transform: one value a row, of that row alone.
 
     Args:
-        boolean: only a boolean will do; else a number will, too.
+        boolean: only a boolean will do; else any plain value, a time or a vector will.
     """
     if expr.meta.has_multiple_outputs():
         return _SEVERAL
@@ -89,25 +84,62 @@ def fault_of_transform(
         out = _evaluated(empty(columns), expr)
     except Exception as error:
         return _failed(error)
-    return _fault_of_type(out, boolean=boolean) or _fault_of_mixing(expr, sample(columns))
+    return _fault_of_type(out.dtype, boolean=boolean) or _fault_of_mixing(expr, sample(columns))
 
 
 def fault_of_aggregate(expr: "pl.Expr", columns: Mapping[str, Column]) -> tuple[str, str] | None:
-    """(what, mend) if the expression is no aggregate: one number or boolean for a group of rows."""
+    """(what, mend) if the expression is no aggregate: one value for a group of rows."""
     import polars as pl
 
     if expr.meta.has_multiple_outputs():
         return _SEVERAL
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            grouped = empty(columns).with_columns(pl.lit(0).alias(_GROUP)).group_by(_GROUP)
-            out = grouped.agg(expr.alias(_OUT)).get_column(_OUT)
+        dtype = aggregate_type(expr, columns)
     except Exception as error:
         return _failed(error)
-    if isinstance(out.dtype, pl.List):
+    if isinstance(dtype, pl.List):
         return "gives a value a row, not one for the window", "reduce it: .mean(), .sum(), .max(), .last() …"
-    return _fault_of_type(out, boolean=False)
+    return _fault_of_type(dtype, boolean=False)
+
+
+def transform_type(expr: "pl.Expr", columns: Mapping[str, Column]) -> "pl.DataType":
+    """The Polars type of a row transform's values; Polars' own error where it fails."""
+    return _evaluated(empty(columns), expr).dtype
+
+
+def aggregate_type(expr: "pl.Expr", columns: Mapping[str, Column]) -> "pl.DataType":
+    """The Polars type of an aggregate over a group of rows; Polars' own error where it fails."""
+    import polars as pl
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        grouped = empty(columns).with_columns(pl.lit(0).alias(_GROUP)).group_by(_GROUP)
+        return grouped.agg(expr.alias(_OUT)).get_column(_OUT).dtype
+
+
+def renamed(expr: "pl.Expr", names: Mapping[str, str]) -> "pl.Expr":
+    """The expression over columns of other names.
+
+    Args:
+        names: by name of a column as it is read, the one that is to be read; others stay.
+    """
+    import json
+    from io import StringIO
+
+    import polars as pl
+
+    def swap(node: Any) -> Any:
+        if isinstance(node, list):
+            return [swap(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        column = node.get("Column")
+        if len(node) == 1 and isinstance(column, str):
+            return {"Column": names.get(column, column)}
+        return {key: swap(part) for key, part in node.items()}
+
+    told = swap(json.loads(expr.meta.serialize(format="json")))
+    return pl.Expr.deserialize(StringIO(json.dumps(told)), format="json")
 
 
 def _evaluated(frame: "pl.DataFrame", expr: "pl.Expr") -> "pl.Series":
@@ -129,6 +161,8 @@ def _same(left: "pl.Series", right: "pl.Series") -> bool:
 
     if not left.is_null().equals(right.is_null()):
         return False
+    if not (left.dtype.is_numeric() or left.dtype == pl.Boolean):
+        return left.equals(right)
     first, second = (series.cast(pl.Float64).to_numpy() for series in (left, right))
     return bool(np.allclose(first, second, rtol=1e-9, atol=1e-12, equal_nan=True))
 
@@ -138,13 +172,16 @@ def _failed(error: Exception) -> tuple[str, str]:
     return f"fails: {type(error).__name__}: {first}", "correct the expression for the types of its columns"
 
 
-def _fault_of_type(out: "pl.Series", *, boolean: bool) -> tuple[str, str] | None:
+def _fault_of_type(dtype: "pl.DataType", *, boolean: bool) -> tuple[str, str] | None:
     import polars as pl
 
-    if out.dtype == pl.Boolean or (out.dtype.is_numeric() and not boolean):
+    if boolean:
+        good = dtype == pl.Boolean
+        return None if good else (f"gives {dtype}, not a boolean", "make it a boolean: compare or cast")
+    if dtype == pl.List(pl.Float32) or not (dtype.is_nested() or dtype in (pl.Object, pl.Duration, pl.Time)):
         return None
-    wanted = "a boolean" if boolean else "a number or a boolean"
-    return f"gives {out.dtype}, not {wanted}", f"make it {wanted}: compare, cast or count"
+    mend = "make it a number, a boolean, a text, a date, a timestamp or a vector (a list of Float32)"
+    return f"gives {dtype}, which a feature cannot be", mend
 
 
 def _fault_of_mixing(expr: "pl.Expr", rows: "pl.DataFrame") -> tuple[str, str] | None:

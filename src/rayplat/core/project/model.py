@@ -68,6 +68,7 @@ class Model:
         train: the training function, called on every worker with a `TrainRun`.
         workers: the least and the most workers.
         seed: seeds the network, the order of the samples and the baselines.
+        suspect_auc: a feature whose own area under the ROC curve is this or more is told as a likely leak.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Model:
     seed: int
     description: str
     where: Where = field(compare=False)
+    suspect_auc: float = 0.98
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -4,9 +4,11 @@ Knows what was declared and where; it does not know how anything is carried out.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from rayplat.core.errors import UserError
 from rayplat.core.project.check import Check, TableCheck
 from rayplat.core.project.model import (
     Autoscale,
@@ -21,8 +23,16 @@ from rayplat.core.project.model import (
 )
 from rayplat.core.project.source import Late, Source
 from rayplat.core.project.table import Clustering, Column, Table
-from rayplat.core.project.view import FeatureView, RequestView, View, WindowAggregate
+from rayplat.core.project.view import (
+    DerivedView,
+    FeatureView,
+    PythonFeature,
+    RequestView,
+    View,
+    over_other_names,
+)
 from rayplat.core.project.where import caller
+from rayplat.core.project.window import WindowAggregate
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,8 +67,24 @@ def _columns(columns: Any, must: set[str]) -> Any:
     return {c: Column(t, nullable=c not in must) if isinstance(t, str) else t for c, t in columns.items()}
 
 
-def _features(features: Any) -> Any:
-    return dict(features) if isinstance(features, Mapping) else features
+def _features(features: Any, change: Callable[[Any], Any] = lambda definition: definition) -> Any:
+    if not isinstance(features, Mapping):
+        return features
+    return {name: change(definition) for name, definition in features.items()}
+
+
+def _refuse_beside_a_view(**given: Any) -> None:
+    beside = sorted(name for name, value in given.items() if value is not None and value != ())
+    if beside:
+        raise UserError(
+            f"a feature view over another view has no {', '.join(beside)} of its own",
+            "declare them on that view: this one is computed from its features",
+        )
+
+
+def _given(value: Any, default: Any) -> Any:
+    # By presence: some wrong values, such as an expression, refuse to be true or false.
+    return default if value is None or (isinstance(value, str) and not value) else value
 
 
 def _utc(value: Any) -> Any:
@@ -145,26 +171,152 @@ class Project:
         self.tables.append(table)
         return table
 
+    @overload
     def feature_view(
         self,
         name: str,
         *,
         source: Table,
         entity: str | Sequence[str],
-        features: "Mapping[str, pl.Expr | WindowAggregate]",
+        features: "Mapping[str, pl.Expr | PythonFeature | WindowAggregate]",
         ttl: timedelta | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        required: str | Sequence[str] = (),
+        join_keys: Mapping[str, str] | None = None,
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
         description: str = "",
-    ) -> FeatureView:
-        """Declare features of an entity, from the rows of `source` that are known at the time asked."""
-        view = FeatureView(name, source, _names(entity), _features(features), ttl, description, caller())
+    ) -> FeatureView: ...
+
+    @overload
+    def feature_view(
+        self,
+        name: str,
+        *,
+        source: FeatureView | DerivedView,
+        features: "Mapping[str, pl.Expr | PythonFeature]",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> DerivedView: ...
+
+    def feature_view(
+        self,
+        name: str,
+        *,
+        source: Table | FeatureView | DerivedView,
+        entity: str | Sequence[str] | None = None,
+        features: "Mapping[str, Any]",
+        ttl: timedelta | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        required: str | Sequence[str] = (),
+        join_keys: Mapping[str, str] | None = None,
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> FeatureView | DerivedView:
+        """Declare features of an entity, from the rows of `source` that are known at the time asked.
+
+        What each argument means is told by `FeatureView`. Where `source` is another view, the features are
+        row transforms over its features, which go by their short names; entity and ttl are that view's.
+
+        Raises:
+            UserError: a view as a source, with arguments that belong to the view itself.
+        """
+        if isinstance(source, FeatureView | DerivedView):
+            _refuse_beside_a_view(
+                entity=entity, ttl=ttl, defaults=defaults, required=required, keys=join_keys
+            )
+            full = {feature: f"{source.name}__{feature}" for feature in source.features}
+            renamed = _features(features, lambda definition: over_other_names(definition, full))
+            view = DerivedView(
+                name,
+                (source,),
+                None,
+                renamed,
+                description,
+                caller(),
+                _given(owner, self.owner),
+                _given(tags, {}),
+            )
+            self.views.append(view)
+            return view
+        return self.add_view(
+            FeatureView(
+                name=name,
+                source=source,
+                entity=() if entity is None else _names(entity),
+                features=_features(features),
+                ttl=ttl,
+                description=description,
+                where=caller(),
+                owner=_given(owner, self.owner),
+                tags=_given(tags, {}),
+                defaults=_given(defaults, {}),
+                required=_names(required),
+                join_keys=_given(join_keys, {}),
+            )
+        )
+
+    def add_view(self, view: FeatureView) -> FeatureView:
+        """Take a view that is made of another one: `add_view(weather.with_name("weather_at_dest")…)`.
+
+        Returns:
+            the view of the project, for the list of a model's features.
+        """
+        keys = view.join_keys.values() if isinstance(view.join_keys, Mapping) else ()
+        asked = {key for key in keys if isinstance(key, str)}
+        known = [v for v in self.views if isinstance(v.features, Mapping) and asked & set(v.names)]
+        where = view.where if not view.base else caller()
+        taken = replace(view, through=tuple(known), where=where)
+        self.views.append(taken)
+        return taken
+
+    def request_view(
+        self,
+        name: str,
+        *,
+        source: Table,
+        features: "Mapping[str, pl.Expr | PythonFeature]",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> RequestView:
+        """Declare features of the asking row itself; `source` is the table whose rows ask."""
+        view = RequestView(
+            name,
+            source,
+            _features(features),
+            description,
+            caller(),
+            _given(owner, self.owner),
+            _given(tags, {}),
+        )
         self.views.append(view)
         return view
 
-    def request_view(
-        self, name: str, *, source: Table, features: "Mapping[str, pl.Expr]", description: str = ""
-    ) -> RequestView:
-        """Declare features of the asking row itself; `source` is the table whose rows ask."""
-        view = RequestView(name, source, _features(features), description, caller())
+    def on_demand_view(
+        self,
+        name: str,
+        *,
+        views: Sequence[View],
+        features: "Mapping[str, pl.Expr | PythonFeature]",
+        source: Table | None = None,
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> DerivedView:
+        """Declare features made of other views' features and of the asking row; see `DerivedView`."""
+        view = DerivedView(
+            name=name,
+            views=(views,) if isinstance(views, View) else _tuple(views),
+            source=source,
+            features=_features(features),
+            description=description,
+            where=caller(),
+            owner=_given(owner, self.owner),
+            tags=_given(tags, {}),
+        )
         self.views.append(view)
         return view
 
@@ -181,6 +333,7 @@ class Project:
         workers: tuple[int, int] = (1, 2),
         gates: Sequence[Gate] = (),
         seed: int = 0,
+        suspect_auc: float = 0.98,
         description: str = "",
     ) -> Callable[[TrainFunction], TrainFunction]:
         """Declare a binary classifier; decorates its training function."""
@@ -202,6 +355,7 @@ class Project:
                     seed=seed,
                     description=description,
                     where=where,
+                    suspect_auc=suspect_auc,
                 )
             )
             return train

@@ -12,19 +12,6 @@ from rayplat.core.errors import Where
 from rayplat.core.project.check import Check, TableCheck
 from rayplat.core.project.source import Late, Source
 
-COLUMN_TYPES = (
-    "string",
-    "int32",
-    "int64",
-    "float32",
-    "float64",
-    "bool",
-    "date",
-    "timestamp",
-    "binary",
-)
-"""The types a column may have. `timestamp` is UTC, in microseconds."""
-
 MODES = ("append", "upsert")
 """What `Table.mode` may be."""
 
@@ -39,7 +26,7 @@ class Column:
     """One column of a table.
 
     Args:
-        type: one of `COLUMN_TYPES`.
+        type: one of `column_types.COLUMN_TYPES`, or `vector(N)`: N float32 numbers, all of them finite.
         nullable: whether a value may be missing. Key and time columns may not.
         unit: the unit of the values, such as `min` or `kn`.
         pii: whether the values are personal data.

@@ -30,7 +30,7 @@ def validate(project: Project) -> list[Fault]:
         check_table(table, faults)
     check_references(project.tables, faults)
     for view in project.views:
-        check_view(view, project.tables, faults)
+        check_view(view, project, faults)
     for model in project.models:
         check_model(model, project, faults)
     for endpoint in project.endpoints:

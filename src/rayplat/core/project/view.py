@@ -1,97 +1,65 @@
-"""Feature views as they are declared: Polars expressions over a table, a window or a request.
+"""Feature views as they are declared: Polars expressions over a table, a window, a request or other views.
 
 Knows the definition and its input columns; it does not know how values are computed or kept.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rayplat.core.errors import UserError, Where
+from rayplat.core.errors import Where
+from rayplat.core.project.expressions import renamed
 from rayplat.core.project.table import Table
+from rayplat.core.project.window import WindowAggregate
 
 if TYPE_CHECKING:
     import polars as pl
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def parse_length(text: str) -> timedelta:
-    """Read a length of time such as `30m`, `3h` or `7d`.
-
-    Raises:
-        UserError: the text is no such length.
-    """
-    unit = _UNITS.get(text[-1:]) if isinstance(text, str) else None
-    if unit is None or not text[:-1].isdigit() or int(text[:-1]) == 0:
-        raise UserError(f"{text!r} is not a length of time", "write a number and s, m, h or d: '3h'")
-    return timedelta(**{unit: int(text[:-1])})
-
 
 @dataclass(frozen=True, slots=True)
-class WindowAggregate:
-    """An aggregate over the rows whose event time lies in (t - length, t] and that are known at t.
+class PythonFeature:
+    """A row transform by a Python function, whose inputs must be declared because nobody can see into it.
 
     Attributes:
-        length: the length of the window.
-        aggregate: a Polars expression that reduces a group to one value.
+        function: gets one Polars series an input, all of one length, and gives a series of that length.
+        inputs: the columns that it reads.
+        type: of the values: a column type.
+        version: a new one says that the function gives other values, beside a change of its source code.
     """
 
-    length: timedelta
-    aggregate: "pl.Expr"
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    type: str
+    version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A sliding window by event time; its methods make aggregates. Made by `window`."""
-
-    length: timedelta
-
-    def agg(self, aggregate: "pl.Expr") -> WindowAggregate:
-        """Any Polars aggregate, such as `(pl.col("delay") > 15).mean()`."""
-        return WindowAggregate(self.length, aggregate)
-
-    def mean(self, column: str) -> WindowAggregate:
-        """The mean of the values that are not null; null where there is none."""
-        import polars as pl
-
-        return WindowAggregate(self.length, pl.col(column).mean())
-
-    def sum(self, column: str) -> WindowAggregate:
-        """The sum of the values that are not null; 0 where there is none."""
-        import polars as pl
-
-        return WindowAggregate(self.length, pl.col(column).sum())
-
-    def min(self, column: str) -> WindowAggregate:
-        """The least value; null where there is none."""
-        import polars as pl
-
-        return WindowAggregate(self.length, pl.col(column).min())
-
-    def max(self, column: str) -> WindowAggregate:
-        """The greatest value; null where there is none."""
-        import polars as pl
-
-        return WindowAggregate(self.length, pl.col(column).max())
-
-    def count(self, column: str) -> WindowAggregate:
-        """How many values are not null; 0 where there is none."""
-        import polars as pl
-
-        return WindowAggregate(self.length, pl.col(column).count())
+def python(
+    function: Callable[..., Any],
+    *,
+    inputs: str | tuple[str, ...] | list[str],
+    type: str,  # noqa: A002  # as the attribute that it becomes
+    version: str = "",
+) -> PythonFeature:
+    """A feature by a Python function; see `PythonFeature`. A Polars expression is faster and tells more."""
+    names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    return PythonFeature(function, names, type, version)
 
 
-def window(length: str) -> Window:
-    """A sliding window such as `window("3h")`, ending at the time of the question.
+def reads(definition: "pl.Expr | PythonFeature | WindowAggregate") -> set[str]:
+    """The columns that a definition reads."""
+    if isinstance(definition, WindowAggregate | PythonFeature):
+        return set(definition.inputs)
+    return set(definition.meta.root_names())
 
-    A text that is no length stays as it is: the project's validation reports it with its place.
-    """
-    try:
-        return Window(parse_length(length))
-    except UserError:
-        return Window(length)  # type: ignore[arg-type]
+
+def over_other_names(definition: Any, names: Mapping[str, str]) -> Any:
+    """The same transform over columns of other names; what is none comes back as it is."""
+    if isinstance(definition, PythonFeature):
+        return replace(definition, inputs=tuple(names.get(column, column) for column in definition.inputs))
+    if not hasattr(definition, "meta"):
+        return definition
+    return renamed(definition, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +70,31 @@ class FeatureView:
     aggregates (over the entity's rows before the question), not both.
 
     Attributes:
-        entity: the columns that name the entity, in the source and in the asking rows alike.
+        entity: the columns that name the entity in the source.
         ttl: a row transform's row older than this gives null; None keeps it for ever.
+        defaults: by feature, the value that stands for null when served and trained; a feature without one
+            stays null.
+        required: features whose absence is an error when served, instead of null.
+        join_keys: by entity column of the source, the column of the asking rows that names it (where it is
+            another one); it may be a feature of another view by its full name.
+        base: the name of the view that keeps the values, where this one is the same under other names.
+        through: the views whose features name the entity, where `join_keys` says so.
     """
 
     name: str
     source: Table
     entity: tuple[str, ...]
-    features: "Mapping[str, pl.Expr | WindowAggregate]"
+    features: "Mapping[str, pl.Expr | PythonFeature | WindowAggregate]"
     ttl: timedelta | None
     description: str
     where: Where = field(compare=False)
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    join_keys: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
+    through: "tuple[View, ...]" = ()
 
     @property
     def windowed(self) -> bool:
@@ -127,8 +109,32 @@ class FeatureView:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The source columns that the features read, sorted; computed from the expressions."""
-        exprs = (f.aggregate if isinstance(f, WindowAggregate) else f for f in self.features.values())
-        return tuple(sorted({column for e in exprs for column in e.meta.root_names()}))
+        return tuple(sorted({column for f in self.features.values() for column in reads(f)}))
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The columns of the asking rows that name the entity, in the order of `entity`."""
+        return tuple(self.join_keys.get(column, column) for column in self.entity)
+
+    @property
+    def kept_as(self) -> str:
+        """The name under which the values are kept online."""
+        return self.base or self.name
+
+    def with_name(self, name: str) -> "FeatureView":
+        """The same features under another name; the values are kept once.
+
+        `Project.add_view` makes it a view of the project.
+        """
+        return replace(self, name=name, base=self.kept_as)
+
+    def with_join_key_map(self, join_keys: Mapping[str, str]) -> "FeatureView":
+        """The same features of the entity that other columns of the asking rows name.
+
+        Args:
+            join_keys: by entity column of the source, the asking column, such as `{"origin": "dest"}`.
+        """
+        return replace(self, join_keys={**self.join_keys, **join_keys}, base=self.kept_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +146,11 @@ class RequestView:
 
     name: str
     source: Table
-    features: "Mapping[str, pl.Expr]"
+    features: "Mapping[str, pl.Expr | PythonFeature]"
     description: str
     where: Where = field(compare=False)
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,7 +160,67 @@ class RequestView:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns of the asking row that the features read, sorted."""
-        return tuple(sorted({c for e in self.features.values() for c in e.meta.root_names()}))
+        return tuple(sorted({c for f in self.features.values() for c in reads(f)}))
 
 
-View = FeatureView | RequestView
+@dataclass(frozen=True, slots=True)
+class DerivedView:
+    """Features made of other views' features, and of the asking row. Made by `Project.on_demand_view`.
+
+    Attributes:
+        views: the views whose features are read, by their full names (`view__feature`).
+        source: the table whose rows ask, where columns of the asking row are read too; else None.
+        features: row transforms over full names of features and columns of the asking row.
+    """
+
+    name: str
+    views: "tuple[View, ...]"
+    source: Table | None
+    features: "Mapping[str, pl.Expr | PythonFeature]"
+    description: str
+    where: Where = field(compare=False)
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The full names of the features, `view__feature`, in declared order."""
+        return tuple(f"{self.name}__{feature}" for feature in self.features)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the asking row that the features read, sorted."""
+        upstream = {name for view in self.views for name in view.names}
+        return tuple(sorted({c for f in self.features.values() for c in reads(f)} - upstream))
+
+
+View = FeatureView | RequestView | DerivedView
+TableView = FeatureView | RequestView
+
+
+def upstream(view: View) -> tuple[View, ...]:
+    """The views whose features this one reads, or that name its entity."""
+    if isinstance(view, RequestView):
+        return ()
+    return view.views if isinstance(view, DerivedView) else view.through
+
+
+def in_order(views: Iterable[View]) -> tuple[View, ...]:
+    """The views and those that they are made of, each name once, those that others need before them."""
+    found: dict[str, View] = {}
+    for view in views:
+        for needed in (*in_order(upstream(view)), view):
+            found.setdefault(needed.name, needed)
+    return tuple(found.values())
+
+
+def asking_columns(views: Iterable[View]) -> tuple[str, ...]:
+    """The columns that asking rows must have for these views, each once.
+
+    Entity columns (by the names of the asking rows) and what request and on-demand views read of the asking
+    row; features of other views are not among them.
+    """
+    ordered = in_order(views)
+    features = {name for view in ordered for name in view.names}
+    columns = (c for v in ordered for c in (v.asks if isinstance(v, FeatureView) else v.inputs))
+    return tuple(dict.fromkeys(c for c in columns if c not in features))

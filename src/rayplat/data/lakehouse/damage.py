@@ -55,13 +55,17 @@ def _walk(source: Any, footer: pq.FileMetaData) -> Iterator[RowRange]:
         group = footer.row_group(number)
         for index in range(group.num_columns):
             chunk = group.column(index)
-            for start, end in _walk_chunk(source, chunk, group.num_rows):
-                yield RowRange(first + start, first + end, chunk.path_in_schema)
+            if footer.schema.column(index).max_repetition_level == 0:
+                for start, end in _walk_chunk(source, chunk, group.num_rows):
+                    yield RowRange(first + start, first + end, chunk.path_in_schema)
+            elif _walk_chunk(source, chunk, chunk.num_values):
+                # Pages of lists count elements, and do not say in which row the first one is.
+                yield RowRange(first, first + group.num_rows, chunk.path_in_schema.partition(".")[0])
         first += group.num_rows
 
 
 def _walk_chunk(source: Any, chunk: Any, rows: int) -> list[tuple[int, int]]:
-    """The damaged rows of a column chunk, counted from its first."""
+    """The damaged ones of the `rows` values of a column chunk, counted from its first."""
     source.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
     content = memoryview(source.read(chunk.total_compressed_size))
     if len(content) != chunk.total_compressed_size:
@@ -72,7 +76,7 @@ def _walk_chunk(source: Any, chunk: Any, rows: int) -> list[tuple[int, int]]:
         try:
             header, at = _struct(content, at)
             page, at = _page(content, at, header)
-            count = _rows_of(header)
+            count = _values_of(header)
         except (ValueError, IndexError, KeyError, TypeError):
             # The chain of headers is broken: nothing behind this place can be told apart.
             return [*found, (row, rows)]
@@ -92,13 +96,11 @@ def _page(content: memoryview, at: int, header: dict[int, Any]) -> tuple[memoryv
     return content[at : at + size], at + size
 
 
-def _rows_of(header: dict[int, Any]) -> int:
-    """How many rows a page has; our columns are flat, so that a value is a row."""
+def _values_of(header: dict[int, Any]) -> int:
+    """How many values a page has; in a flat column a value is a row."""
     if header[1] == _DICTIONARY:
         return 0
-    if 8 in header:
-        return int(header[8][3])
-    return int(header[5][1])
+    return int(header[8 if 8 in header else 5][1])
 
 
 def _struct(content: memoryview, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Partitioning, Table
 from rayplat.data.lakehouse.partitioning import declared_order, declared_partitioning
 from rayplat.data.lakehouse.schema import arrow_schema
+from rayplat.data.lakehouse.vectors import VECTORS, told
 
 KEY = "rayplat.key"
 """Property: the key's columns, a JSON list."""
@@ -28,7 +30,7 @@ LAYOUT = "rayplat.layout"
 DESCRIPTION = "comment"
 """Property: what the table is, for people; the name that other engines use."""
 
-PROPERTIES = (KEY, EVENT_TIME, KNOWN_AT, MODE, RETENTION, PII, CLUSTER_BY, LAYOUT, DESCRIPTION)
+PROPERTIES = (KEY, EVENT_TIME, KNOWN_AT, MODE, RETENTION, PII, CLUSTER_BY, LAYOUT, VECTORS, DESCRIPTION)
 """Every property that a declaration decides; one that it does not give is taken away."""
 
 
@@ -77,6 +79,7 @@ def declared_properties(table: Table) -> dict[str, str]:
     """The table's properties, of `PROPERTIES`; what is not declared is not among them."""
     cluster = table.cluster_by
     personal = [name for name, column in table.columns.items() if column.pii]
+    vectors = {name: length for name, c in table.columns.items() if (length := vector_length(c.type))}
     found = {
         KEY: json.dumps(list(table.key)),
         EVENT_TIME: table.event_time or "",
@@ -86,6 +89,7 @@ def declared_properties(table: Table) -> dict[str, str]:
         PII: json.dumps(personal) if personal else "",
         CLUSTER_BY: json.dumps({"kind": cluster.kind, "columns": list(cluster.columns)}) if cluster else "",
         LAYOUT: table.layout,
+        VECTORS: told(vectors),
         DESCRIPTION: table.description,
     }
     return {name: value for name, value in found.items() if value}

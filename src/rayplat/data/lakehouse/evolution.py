@@ -15,7 +15,8 @@ from pyiceberg.transforms import Transform, VoidTransform
 from rayplat.core.project.table import Partitioning
 from rayplat.data.lakehouse.declared import KEY, MODE, PROPERTIES, Declared
 from rayplat.data.lakehouse.partitioning import transform_of
-from rayplat.data.lakehouse.schema import documentation, iceberg_type, identifiers, plain
+from rayplat.data.lakehouse.schema import documentation, iceberg_type, identifiers, is_vector, plain
+from rayplat.data.lakehouse.vectors import VECTORS, changed, lengths_of
 
 _WIDER = {(pa.int32(), pa.int64()), (pa.float32(), pa.float64())}
 
@@ -202,6 +203,17 @@ class _Comparison:
         if not int(told.get("total-records", 0)):
             return
         upsert = (self._want.properties or {}).get(MODE) == "upsert"
+        if name == VECTORS:
+            wanted = lengths_of(self._want.properties or {})
+            have = lengths_of(self._metadata.properties)
+            self.refused += changed(have, wanted, self._renamed)
+            self.refused += [
+                f"{new_name} is a list of any length and declared vector({length}): stored ones may be longer"
+                for new_name, length in wanted.items()
+                if (old_name := self._renamed.get(new_name, new_name)) in self._have.names
+                and old_name not in have
+                and is_vector(self._have.field(old_name).type)
+            ]
         if name == MODE and upsert and old:
             self.refused.append("the mode cannot become upsert: rows of the table may share a key")
         if name == KEY and upsert and old and not self._renamed:

@@ -28,6 +28,7 @@ from rayplat.data.lakehouse.layout import row_group_rows, writer_options
 from rayplat.data.lakehouse.objects import FileSystems, by_address, put
 from rayplat.data.lakehouse.partitioning import partition_path, sort, split
 from rayplat.data.lakehouse.schema import plain
+from rayplat.data.lakehouse.vectors import check_vectors
 
 _DIGEST = re.compile(r"-([0-9a-f]{64})\.(?:parquet|avro)$")
 # About 128 MB as compressed Parquet: rows in Arrow take three to four times as much.
@@ -160,6 +161,7 @@ class FileWriter:
                     f"and the rows have {given.type}",
                     "cast it first",
                 )
+        check_vectors(data, self.properties, self.name)
 
 
 def _fits(given: pa.DataType, wanted: pa.DataType) -> bool:

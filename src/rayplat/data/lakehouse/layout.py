@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayplat.data.lakehouse.schema import is_vector
+
 LAYOUT = "rayplat.layout"
 """The table property that names the layout; `compact` where it is not set."""
 
@@ -47,27 +49,36 @@ def _compact(data: pa.Table) -> dict[str, Any]:
         field.name
         for field in data.schema
         if not pa.types.is_boolean(field.type)
+        and not is_vector(field.type)
         and pc.count_distinct(sample[field.name]).as_py() * _FEW <= sample.num_rows
     ]
     encodings = {
-        field.name: _encoding(field.type)
+        _leaf(field): _encoding(field.type)
         for field in data.schema
-        if field.name not in few and _is_number(field.type)
+        if field.name not in few and (_is_number(field.type) or is_vector(field.type))
     }
     return {"compression": "zstd", "use_dictionary": few or False, "column_encoding": encodings or None}
 
 
 def _encoding(kind: pa.DataType) -> str:
-    return "BYTE_STREAM_SPLIT" if pa.types.is_floating(kind) else "DELTA_BINARY_PACKED"
+    split = pa.types.is_floating(kind) or is_vector(kind)
+    return "BYTE_STREAM_SPLIT" if split else "DELTA_BINARY_PACKED"
+
+
+def _leaf(field: pa.Field) -> str:
+    """The path in a Parquet file of a column's values: its name, or that of the elements of its vectors."""
+    return f"{field.name}.list.element" if is_vector(field.type) else str(field.name)
 
 
 def _read(schema: pa.Schema) -> dict[str, Any]:
-    numbers = {field.name for field in schema if _is_number(field.type)}
+    numbers = {_leaf(field) for field in schema if _is_number(field.type) or is_vector(field.type)}
     texts = [
-        field.name for field in schema if field.name not in numbers and not pa.types.is_boolean(field.type)
+        field.name for field in schema if _leaf(field) not in numbers and not pa.types.is_boolean(field.type)
     ]
     return {
-        "compression": {name: "none" if name in numbers else "lz4" for name in schema.names},
+        "compression": {
+            name: "none" if name in numbers else "lz4" for name in (_leaf(field) for field in schema)
+        },
         "use_dictionary": texts or False,
         "data_page_size": _ONE_PAGE,
         "max_rows_per_page": _ONE_PAGE,

@@ -81,7 +81,10 @@ class PlainPages:
             or told.null_count
         ):
             return None
-        nullable = self._footer.schema.column(column).max_definition_level > 0
+        described = self._footer.schema.column(column)
+        if described.max_repetition_level > 0:
+            return None  # a list's values are not one a row
+        nullable = described.max_definition_level > 0
         return self._page(chunk, np.dtype(kind), nullable=nullable)
 
     def _page(self, chunk: Any, kind: "np.dtype[Any]", *, nullable: bool) -> "np.ndarray[Any, Any] | None":

@@ -24,8 +24,8 @@ from pyparsing import ParseBaseException
 from rayplat.core.errors import NotFoundError, UserError
 from rayplat.data.lakehouse.ahead import ahead
 from rayplat.data.lakehouse.objects import FileSystems, by_address
-from rayplat.data.lakehouse.schema import plain
-from rayplat.data.lakehouse.stored import FIELD_ID, ScanFile, StoredFile, Wanted
+from rayplat.data.lakehouse.schema import FIELD_ID, with_field_ids
+from rayplat.data.lakehouse.stored import ScanFile, StoredFile, Wanted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -178,15 +178,16 @@ def plan(
     full = native.scan(snapshot_id=snapshot_id).projection()
     if snapshot_id is None and (current := native.current_snapshot()):
         snapshot_id = current.snapshot_id
+    # `full.column_names` would name the elements of lists, too.
+    known = tuple(field.name for field in full.fields)
     if columns is not None:
-        _check_columns(name, columns, full.column_names)
-    chosen = tuple(columns) if columns is not None else tuple(full.column_names)
+        _check_columns(name, columns, known)
+    chosen = tuple(columns) if columns is not None else known
     bound = _bound(where, full, name)
     filtered = extract_field_ids(bound)
-    arrow = plain(full.as_arrow())
     schema = pa.schema(
-        arrow.field(f.name).with_metadata({FIELD_ID: str(f.field_id).encode()})
-        for f in full.fields
+        arrow
+        for arrow, f in zip(with_field_ids(full), full.fields, strict=True)
         if f.name in chosen or f.field_id in filtered
     )
     expression = None if bound == AlwaysTrue() else expression_to_pyarrow(bound)

@@ -16,6 +16,7 @@ from pyiceberg.types import (
     FloatType,
     IcebergType,
     IntegerType,
+    ListType,
     LongType,
     NestedField,
     StringType,
@@ -23,11 +24,17 @@ from pyiceberg.types import (
 )
 
 from rayplat.core.errors import UserError
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.source import Database, Kinesis, Source, Stream
 from rayplat.core.project.table import Column, Table
 from rayplat.data.lakehouse.columns import OFFSET, PARTITION
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+FIELD_ID = b"PARQUET:field_id"
+"""By which metadata of an Arrow field a file says which column it is."""
+
+VECTOR = pa.list_(pa.field("element", pa.float32(), nullable=False))
+"""A vector of any length; how many elements it has is a property of the table (see `vectors`)."""
 
 _ARROW = {
     "string": pa.string(),
@@ -63,7 +70,7 @@ def arrow_schema(table: Table) -> pa.Schema:
     source is wide.
 
     Raises:
-        UserError: a column has a type that is not one of `COLUMN_TYPES`.
+        UserError: a column has a type that is none.
     """
     fields = [_field(table.name, name, column) for name, column in table.columns.items()]
     if isinstance(table.source, get_args(Stream)):
@@ -82,14 +89,15 @@ def wide_source(source: Source | None) -> bool:
 
 
 def _field(table: str, name: str, column: Column) -> pa.Field:
-    if column.type not in _ARROW:
+    kind = VECTOR if vector_length(column.type) else _ARROW.get(column.type)
+    if kind is None:
         raise UserError(
             f"column {name!r} of table {table} has the type {column.type!r}",
-            f"use one of {', '.join(sorted(_ARROW))}",
+            f"use one of {', '.join(sorted(_ARROW))}, vector(N)",
         )
     unit = f" [{column.unit}]" if column.unit else ""
     doc = f"{column.description}{unit}".strip()
-    return pa.field(name, _ARROW[column.type], column.nullable, metadata={"doc": doc} if doc else None)
+    return pa.field(name, kind, column.nullable, metadata={"doc": doc} if doc else None)
 
 
 def iceberg_schema(schema: pa.Schema, name: str, key: Collection[str] = ()) -> Schema:
@@ -107,7 +115,7 @@ def iceberg_schema(schema: pa.Schema, name: str, key: Collection[str] = ()) -> S
         NestedField(
             field_id=number,
             name=field.name,
-            field_type=iceberg_type(field, name),
+            field_type=iceberg_type(field, name, element=len(schema) + number),
             required=not field.nullable,
             doc=documentation(field),
         )
@@ -125,15 +133,20 @@ def identifiers(schema: pa.Schema, key: Collection[str]) -> frozenset[str]:
     return frozenset(key)
 
 
-def iceberg_type(field: pa.Field, table: str) -> IcebergType:
+def iceberg_type(field: pa.Field, table: str, *, element: int = 0) -> IcebergType:
     """The Iceberg type of one Arrow field.
+
+    Args:
+        element: the field id of a vector's elements; where Iceberg gives a fresh one, any will do.
 
     Raises:
         UserError: the type is not one that the lakehouse keeps.
     """
+    if is_vector(field.type):
+        return ListType(element_id=element, element_type=FloatType(), element_required=True)
     found = _ICEBERG.get(field.type)
     if found is None:
-        known = ", ".join(str(t) for t in _ICEBERG)
+        known = ", ".join(str(t) for t in (*_ICEBERG, VECTOR))
         raise UserError(
             f"column {field.name!r} of table {table} has the Arrow type {field.type}",
             f"cast it to one of: {known}",
@@ -152,7 +165,35 @@ def plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(f.name, _plain_type(f.type), f.nullable) for f in schema])
 
 
+def with_field_ids(schema: Schema) -> pa.Schema:
+    """A table's columns with field ids, by which files are read, as metadata; of vectors' elements, too."""
+    fields = zip(schema.fields, plain(schema.as_arrow()), strict=True)
+    return pa.schema(
+        pa.field(
+            field.name,
+            _with_element(arrow.type, field.field_type),
+            arrow.nullable,
+            metadata={FIELD_ID: str(field.field_id).encode()},
+        )
+        for field, arrow in fields
+    )
+
+
+def _with_element(kind: pa.DataType, iceberg: IcebergType) -> pa.DataType:
+    if not isinstance(iceberg, ListType) or not is_vector(kind):
+        return kind
+    return pa.list_(kind.value_field.with_metadata({FIELD_ID: str(iceberg.element_id).encode()}))
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether Arrow's values are lists of float32, whatever their layout."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(listed and pa.types.is_float32(kind.value_type))
+
+
 def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if is_vector(kind):
+        return VECTOR
     if pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_large_binary(kind):

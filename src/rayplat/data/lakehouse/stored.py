@@ -5,7 +5,7 @@ and how a file is proved before its rows are used; it does not know which files 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,9 +19,7 @@ from rayplat.data.lakehouse.files import digest_of
 from rayplat.data.lakehouse.hashing import sha256_of
 from rayplat.data.lakehouse.objects import FileSystems
 from rayplat.data.lakehouse.plain_pages import PlainPages
-from rayplat.data.lakehouse.schema import plain
-
-FIELD_ID = b"PARQUET:field_id"
+from rayplat.data.lakehouse.schema import FIELD_ID, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +169,45 @@ class StoredFile:
         if self._wanted.where is not None:
             table = table.filter(self._wanted.where)
         return table.select(chosen)
+
+    def batches(self, row_group: int, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Decode a row group of an unfiltered file in batches, in one thread and little memory.
+
+        Args:
+            row_group: its number; `columns`: some of the wanted ones.
+            rows: how many a batch has at most.
+
+        Raises:
+            IntegrityError: the pages cannot be decoded.
+        """
+        if not self._same_as_table():
+            yield from self.read([row_group], columns).to_batches(max_chunksize=rows)
+            return
+        try:
+            decoded = self._parquet.iter_batches(
+                rows, row_groups=[row_group], columns=list(columns), use_threads=False
+            )
+            yield from decoded
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._broken(f"cannot be decoded: {error}") from error
+
+    def rows(self, row_group: int) -> int:
+        """How many rows a row group has."""
+        return int(self._parquet.metadata.row_group(row_group).num_rows)
+
+    def bounds(self, row_group: int, column: str) -> tuple[int, int] | None:
+        """Least and greatest value of a column of signed integers, dates or times, as integers.
+
+        None where the footer does not say, and for other columns.
+        """
+        kind = self._wanted.schema.field(column).type
+        ordered = pa.types.is_signed_integer(kind) or pa.types.is_date32(kind) or pa.types.is_timestamp(kind)
+        if not ordered or not self._same_as_table():
+            return None
+        told = self._parquet.metadata.row_group(row_group).column(self.column_number(column)).statistics
+        if told is None or not told.has_min_max:
+            return None
+        return int(told.min_raw), int(told.max_raw)
 
     def _conformed(self, data: pa.Table, schema: pa.Schema, rows: int) -> pa.Table:
         arrays = []

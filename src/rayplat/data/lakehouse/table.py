@@ -6,6 +6,7 @@ Knows rows as Arrow; it does not know sources and their offsets (see `commit`).
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import pyarrow as pa
@@ -15,15 +16,18 @@ from pyiceberg.table.snapshots import Snapshot
 
 from rayplat.core.errors import ConflictError, NotFoundError
 from rayplat.data.lakehouse.archive import Archive
+from rayplat.data.lakehouse.datasource import task_files
 from rayplat.data.lakehouse.files import DataFile, FileWriter
 from rayplat.data.lakehouse.head import Head, SnapshotRecord
+from rayplat.data.lakehouse.parts import RowGroup, row_groups
 from rayplat.data.lakehouse.publish import Publisher
 from rayplat.data.lakehouse.scan import Scan, Verify, plan
-from rayplat.data.lakehouse.schema import plain
+from rayplat.data.lakehouse.schema import plain, with_field_ids
 from rayplat.data.lakehouse.snapshot import ROWS, Base, SnapshotAttempt, SnapshotInfo, describe
 from rayplat.data.lakehouse.travel import At, Reference, branch, drop, references, resolve, tag
 
 _RETRY_FOR_S = 120.0
+_SPLIT_BYTES = 64 * 2**20
 
 
 class LakeTable:
@@ -153,6 +157,23 @@ class LakeTable:
             systems=self._publisher().systems,
             storage=self._storage,
         )
+
+    def splits(self, columns: Sequence[str], snapshot_id: int | None = None) -> list[Scan]:
+        """A scan in parts for tasks, in the order of `read`: neighbouring files, some 64 MiB in memory.
+
+        Raises:
+            NotFoundError: there is no such snapshot or column.
+        """
+        scan = self.scan(columns, at=snapshot_id)
+        return [replace(scan, files=files) for files in task_files(scan, _SPLIT_BYTES) or [()]]
+
+    def parts(self, columns: Sequence[str], snapshot_id: int | None = None) -> list[RowGroup]:
+        """The rows of a snapshot by row group, in the order of `read`.
+
+        Raises:
+            NotFoundError: there is no such snapshot or column.
+        """
+        return row_groups(self.scan(columns, at=snapshot_id))
 
     def references(self) -> list[Reference]:
         """All tags and branches, sorted by name."""
@@ -302,11 +323,7 @@ class LakeTable:
 
 @lru_cache(maxsize=1024)
 def _file_schema(schema_json: bytes) -> pa.Schema:
-    iceberg = Schema.model_validate_json(schema_json)
-    return pa.schema(
-        field.with_metadata({"PARQUET:field_id": str(iceberg.find_field(field.name).field_id)})
-        for field in plain(iceberg.as_arrow())
-    )
+    return with_field_ids(Schema.model_validate_json(schema_json))
 
 
 def _add_snapshots(native: NativeTable, records: Sequence[SnapshotRecord]) -> None:

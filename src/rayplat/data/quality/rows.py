@@ -1,11 +1,13 @@
 """Row checks: which rows of a frame keep the table's promises, and why the others do not.
 
-Knows the declared checks and the columns that may not be null; it does not know where bad rows go.
+Knows the declared checks, the columns that may not be null and how long vectors are; it does not know
+where bad rows go.
 """
 
 import polars as pl
 
 from rayplat.core.errors import UserError
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Table
 
 _SEPARATOR = "; "
@@ -16,7 +18,8 @@ def faults(frame: pl.DataFrame, table: Table) -> pl.Series:
 
     Args:
         frame: rows with the table's declared columns.
-        table: the declaration with its checks; `nullable=False` is a check of its own.
+        table: the declaration with its checks; `nullable=False` and the length of
+            a vector are checks of their own.
 
     Returns:
         One text a row: the reasons of all failed checks joined by `; `, in declared order; null where
@@ -30,6 +33,10 @@ def faults(frame: pl.DataFrame, table: Table) -> pl.Series:
         for name, column in table.columns.items()
         if not column.nullable
     ]
+    for name, column in table.columns.items():
+        length = vector_length(column.type)
+        if length is not None:
+            reasons += _faults_of_vector(name, length)
     reasons += [
         pl.when(~check.good.fill_null(value=False)).then(pl.lit(check.reason)) for check in table.checks
     ]
@@ -50,6 +57,21 @@ def faults(frame: pl.DataFrame, table: Table) -> pl.Series:
     return texts.select(
         pl.when(pl.any_horizontal(pl.col(failed).is_not_null())).then(joined).alias("reason")
     )["reason"]
+
+
+def _faults_of_vector(name: str, length: int) -> list[pl.Expr]:
+    """A vector has so many elements, and each of them is a finite number."""
+    vector = pl.col(name)
+    told = pl.format(f"{name} has {{}} elements, not {length}", vector.list.len())
+    return [
+        pl.when(vector.list.len() != length).then(told),
+        pl.when(vector.list.eval(pl.element().is_null()).list.any()).then(
+            pl.lit(f"{name} has an element that is null")
+        ),
+        pl.when(vector.list.eval(~pl.element().is_finite()).list.any()).then(
+            pl.lit(f"{name} has an element that is not finite")
+        ),
+    ]
 
 
 def split(frame: pl.DataFrame, table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayplat.core.project.table import COLUMN_TYPES, Column
-from rayplat.data.streaming.formats.rows import DTYPES
+from rayplat.core.project.column_types import COLUMN_TYPES, polars_type
+from rayplat.core.project.table import Column
 from rayplat.data.streaming.sources.typed import typed, typed_arrow, typed_text
 
 COLUMNS = {kind: Column(kind) for kind in COLUMN_TYPES}
@@ -47,7 +47,7 @@ def test_every_type_from_values_text_and_arrow() -> None:
     arrow, bad_arrow = typed_arrow(batch, COLUMNS)
     assert bad_values == bad_text == bad_arrow == {}
     for frame in (values, text, arrow):
-        assert dict(frame.schema) == DTYPES
+        assert dict(frame.schema) == {kind: polars_type(kind) for kind in COLUMN_TYPES}
         assert frame.rows() == [tuple(ROW.values()), (None,) * len(ROW)]
 
 
@@ -125,7 +125,7 @@ def test_arrow_that_does_not_fit_is_told_by_row(array: pa.Array, kind: str, want
 def test_arrows_other_widths_and_zones(array: pa.Array, kind: str, wanted: list[object]) -> None:
     frame, bad = typed_arrow(pa.RecordBatch.from_arrays([array], ["x"]), {"x": Column(kind)})
     assert bad == {}
-    assert frame["x"].dtype == DTYPES[kind]
+    assert frame["x"].dtype == polars_type(kind)
     found = frame["x"].to_physical() if kind == "timestamp" else frame["x"]
     assert found.to_list() == wanted
 
@@ -139,3 +139,39 @@ def test_a_row_is_judged_the_same_whatever_stands_beside_it(texts: list[str | No
         alone, reasons = typed_text({kind: [text] for kind in columns}, 1, columns)
         assert reasons.get(0) == bad.get(row)
         assert alone.rows()[0] == together.rows()[row]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pa.large_list(pa.float64()),
+        pa.list_(pa.float16()),
+        pa.list_(pa.float32(), 2),
+        pa.list_(pa.int64()),
+        pa.list_(pa.string()),
+    ],
+    ids=str,
+)
+def test_lists_of_numbers_become_vectors(kind: pa.DataType) -> None:
+    given = [["1", "2"], None] if pa.types.is_string(kind.value_type) else [[1, 2], None, [3, None]]
+    batch = pa.RecordBatch.from_arrays([pa.array(given, kind)], ["x"])
+    frame, misfits = typed_arrow(batch, {"x": Column("vector(2)")})
+    assert frame["x"].dtype == polars_type("vector(2)")
+    if pa.types.is_string(kind.value_type):
+        assert list(misfits) == [0]
+    else:
+        assert (frame["x"].to_list(), misfits) == (given, {})
+
+
+def test_an_element_that_overflows_is_told() -> None:
+    batch = pa.RecordBatch.from_arrays([pa.array([[1e300, 1.0], [1.0, 2.0]])], ["x"])
+    frame, misfits = typed_arrow(batch, {"x": Column("vector(2)")})
+    assert list(misfits) == [0]
+    assert frame["x"].to_list() == [None, [1.0, 2.0]]
+
+
+def test_vectors_in_text_are_json_arrays() -> None:
+    frame, misfits = typed_text({"x": ["[1, 2.5]", "", "1,2", "[true]"]}, 4, {"x": Column("vector(2)")})
+    assert frame["x"].to_list() == [[1.0, 2.5], None, None, None]
+    assert list(misfits) == [2, 3]

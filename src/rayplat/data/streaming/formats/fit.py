@@ -4,6 +4,7 @@ Knows the rules of all formats but JSON and raw bytes; it does not know records,
 
 The rules: null fits every column (whether it is allowed is a check of the row, as with JSON). An `int64`
 or `int32` takes whole numbers in its range; a `float64` or `float32` any number that does not overflow;
+a `vector(N)` an array of such numbers or nulls (their number is a check of the row);
 a `string` text, a UUID, or an exact decimal as its digits; a `binary` bytes; a `date` a date or
 `YYYY-MM-DD`; a `timestamp` a time with a zone, or ISO-8601 text with one. A whole number is a time or a
 date only where the schema tells its unit: this is the *encoding* of a column, see `ENCODINGS`.
@@ -22,6 +23,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Column
 
 ENCODINGS = {
@@ -78,8 +80,11 @@ def fit(name: str, column: Column, value: Any, encoding: str = "") -> Any:
     if isinstance(value, Misfit):
         raise MisfitError(f"{name}: {value.reason}")
     try:
-        value = _read(value, encoding)
-        fitted = _FITTERS[column.type](value, column.type, encoding)
+        if vector_length(column.type):
+            fitted = _vector(value)
+        else:
+            value = _read(value, encoding)
+            fitted = _FITTERS[column.type](value, column.type, encoding)
     except (TypeError, ValueError, ArithmeticError, pa.ArrowInvalid) as error:
         raise MisfitError(f"{name} is no {column.type}: {shown(value)}") from error
     if fitted is None:
@@ -140,6 +145,15 @@ def _number(value: Any, kind: str, _encoding: str) -> float | None:
             short = float(np.float32(number))
         return None if np.isinf(short) and not np.isinf(number) else short
     return number
+
+
+def _vector(value: Any) -> list[float | None] | None:
+    """An array of numbers; a null in it stays, and is a fault of the row."""
+    if not isinstance(value, list | tuple):
+        return None
+    fitted = [None if one is None else _number(one, "float32", "") for one in value]
+    good = all((one is None) == (fit is None) for one, fit in zip(value, fitted, strict=True))
+    return fitted if good else None
 
 
 def _boolean(value: Any, _kind: str, _encoding: str) -> bool | None:

@@ -24,22 +24,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayplat.core.project.column_types import polars_type
 from rayplat.core.project.table import Column
-from rayplat.data.streaming.formats.json_types import READ_AS, fitting, narrowed
+from rayplat.data.streaming.formats.json_types import fitting, narrowed, read_as
 from rayplat.data.streaming.payloads import Payloads
 
 _TIMESTAMP = pl.Datetime("us", "UTC")
-_DTYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "int32": pl.Int32(),
-    "int64": pl.Int64(),
-    "float32": pl.Float32(),
-    "float64": pl.Float64(),
-    "bool": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": _TIMESTAMP,
-    "binary": pl.Binary(),
-}
 _ONE_BY_ONE = 300
 _PARTS = 8
 _USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
@@ -93,7 +83,7 @@ def decode(values: Sequence[bytes | None], columns: Mapping[str, Column]) -> Dec
 
 def empty(columns: Mapping[str, Column]) -> pl.DataFrame:
     """A frame of the declared columns without rows."""
-    return pl.DataFrame(schema={name: _DTYPES[column.type] for name, column in columns.items()})
+    return pl.DataFrame(schema={name: polars_type(column.type) for name, column in columns.items()})
 
 
 def _parse_whole(values: Sequence[bytes | None], columns: Mapping[str, Column]) -> pl.DataFrame | None:
@@ -101,8 +91,8 @@ def _parse_whole(values: Sequence[bytes | None], columns: Mapping[str, Column]) 
     blob = _lines(values) if values and columns else None
     if blob is None:
         return None
-    schema = {name: READ_AS.get(column.type, _DTYPES[column.type]) for name, column in columns.items()}
-    narrow = {name: column.type for name, column in columns.items() if column.type in READ_AS}
+    schema = {name: read_as(column.type) or polars_type(column.type) for name, column in columns.items()}
+    narrow = {name: column.type for name, column in columns.items() if read_as(column.type)}
     times = [name for name, column in columns.items() if column.type == "timestamp"]
     schema.update(_time_dtypes(values[0], times))
     try:
@@ -182,7 +172,7 @@ def _parse_each(values: Sequence[bytes | None], columns: Mapping[str, Column]) -
             indices.append(index)
         except _BadRecordError as error:
             bad[index] = str(error)
-    schema = {name: _DTYPES[column.type] for name, column in columns.items()}
+    schema = {name: polars_type(column.type) for name, column in columns.items()}
     return Decoded(pl.DataFrame(rows, schema=schema, orient="row"), indices, bad)
 
 
@@ -220,7 +210,7 @@ def _convert(name: str, column: Column, value: Any) -> Any:
         return value
     if kind == "timestamp":
         return _time(name, value, whole=whole)
-    fits = fitting(value, kind) if kind in READ_AS else None
+    fits = fitting(value, kind) if read_as(kind) else None
     if fits is not None:
         return fits
     raise _BadRecordError(f"{name} should be {kind} and is {_kind(value)}: {_shown(value)}")

@@ -8,6 +8,7 @@ Both ways give the same, so that a record is judged the same whatever stands bes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayplat.core.project.column_types import polars_type, vector_length
 from rayplat.core.project.table import Column
 from rayplat.data.streaming.formats.fit import DAYS, TIME_ARROW, TIMES, MisfitError, fit, micros
 from rayplat.data.streaming.formats.json_records import Decoded
-
-DTYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "int32": pl.Int32(),
-    "int64": pl.Int64(),
-    "float32": pl.Float32(),
-    "float64": pl.Float64(),
-    "bool": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us", "UTC"),
-    "binary": pl.Binary(),
-}
-"""The Polars type of each type that a column may be declared with."""
+from rayplat.data.streaming.formats.json_types import narrowed
 
 _PHYSICAL = {"timestamp": pl.Int64(), "date": pl.Int32()}
 _ARROW = {"string": pa.large_string(), "int32": pa.int32(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -95,7 +85,7 @@ def assemble(
 
 
 def _empty(columns: Mapping[str, Column]) -> pl.DataFrame:
-    return pl.DataFrame(schema={name: DTYPES[column.type] for name, column in columns.items()})
+    return pl.DataFrame(schema={name: polars_type(column.type) for name, column in columns.items()})
 
 
 def _frame(group: Group, columns: Mapping[str, Column]) -> tuple[pl.DataFrame, dict[int, str]]:
@@ -104,14 +94,14 @@ def _frame(group: Group, columns: Mapping[str, Column]) -> tuple[pl.DataFrame, d
     for name, column in columns.items():
         values = group.values.get(name)
         if values is None:
-            series.append(pl.Series(name, [None] * len(group.rows), DTYPES[column.type]))
+            series.append(pl.Series(name, [None] * len(group.rows), polars_type(column.type)))
             continue
         encoding = group.encodings.get(name, "")
         whole = _whole(column.type, values, encoding)
         if whole is None:
             whole, reasons = _one_by_one(name, column, values, encoding)
             misfits = {**reasons, **misfits}
-        series.append(whole.cast(DTYPES[column.type]).alias(name))
+        series.append(whole.cast(polars_type(column.type)).alias(name))
     return pl.DataFrame(series), misfits
 
 
@@ -126,7 +116,7 @@ def _one_by_one(
         except MisfitError as error:
             fitted.append(None)
             reasons[index] = str(error)
-    return pl.Series(name, fitted, _PHYSICAL.get(column.type, DTYPES[column.type])), reasons
+    return pl.Series(name, fitted, _PHYSICAL.get(column.type, polars_type(column.type))), reasons
 
 
 def _whole(kind: str, values: Sequence[Any], encoding: str) -> pl.Series | None:
@@ -135,6 +125,8 @@ def _whole(kind: str, values: Sequence[Any], encoding: str) -> pl.Series | None:
     if encoding == "base64" or encoding.startswith("decimal("):
         return None
     try:
+        if vector_length(kind):
+            return _vectors(values) if kinds <= {list} else None
         if kind in _PLAIN:
             return _series(pa.array(values, _ARROW[kind])) if kinds <= _PLAIN[kind] else None
         if kind in ("float32", "float64"):
@@ -157,6 +149,14 @@ def _numbers(values: Sequence[Any], kind: str) -> pl.Series | None:
             if np.any(np.isinf(long.astype(np.float32)) & ~np.isinf(long)):
                 return None
     return _series(numbers)
+
+
+def _vectors(values: Sequence[Any]) -> pl.Series | None:
+    inside = set(map(type, chain.from_iterable(value for value in values if value is not None)))
+    if not inside <= {float, int, _NONE}:
+        return None
+    numbers = pl.Series(pa.array(values, pa.large_list(pa.float64())))
+    return narrowed(numbers, "vector(1)")
 
 
 def _times(values: Sequence[Any], kinds: set[type], encoding: str) -> pl.Series | None:

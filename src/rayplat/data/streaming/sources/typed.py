@@ -3,8 +3,8 @@
 Knows how databases, Parquet and CSV write values; it does not know where they came from.
 
 A time without a zone, from a database or Parquet, is UTC; CSV must name its zone. Text (CSV) becomes a
-number, a boolean (`true`, `false`), an ISO-8601 date or time, or bytes (base64), as it is declared; an
-empty field is null.
+number, a boolean (`true`, `false`), an ISO-8601 date or time, bytes (base64) or a vector (a JSON
+array), as it is declared; an empty field is null.
 """
 
 import base64
@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Column
 from rayplat.data.streaming.formats.fit import TIMES, Misfit, shown
 from rayplat.data.streaming.formats.rows import Group, assemble
@@ -33,6 +34,7 @@ _TARGETS = {
     "timestamp": pa.timestamp("us", "UTC"),
     "binary": pa.binary(),
 }
+_VECTOR = pa.large_list(pa.float32())
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": True, "false": False}
@@ -65,7 +67,7 @@ def typed_arrow(batch: pa.RecordBatch, columns: Mapping[str, Column]) -> tuple[p
     cast: dict[str, pa.Array] = {}
     for name, column in columns.items():
         if name not in batch.schema.names:
-            cast[name] = pa.nulls(batch.num_rows, _TARGETS[column.type])
+            cast[name] = pa.nulls(batch.num_rows, _target(column.type))
             continue
         array = _cast(batch.column(name), column.type)
         if array is None:
@@ -118,26 +120,37 @@ def _read(text: str, kind: str) -> Any:
     if kind == "bool":
         return _BOOLEANS.get(text.lower(), Misfit(f"neither true nor false: {shown(text)}"))
     if kind == "binary":
-        try:
-            return base64.b64decode(text, validate=True)
-        except ValueError:
-            return Misfit(f"no base64: {shown(text)}")
-    return text
+        return _base64(text)
+    return _array(text) if vector_length(kind) else text
+
+
+def _base64(text: str) -> bytes | Misfit:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return Misfit(f"no base64: {shown(text)}")
+
+
+def _array(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return Misfit(f"no JSON array: {shown(text)}")
 
 
 def _cast(array: pa.Array, kind: str) -> pa.Array | None:
     """All values at once; None where one of them has to be looked at alone."""
-    target, given = _TARGETS[kind], array.type
+    target, given = _target(kind), array.type
     if pa.types.is_dictionary(given):
         array = array.dictionary_decode()
         given = array.type
-    if not _KINDS[kind](given) and not pa.types.is_null(given):
+    if not _is_kind(kind, given) and not pa.types.is_null(given):
         return None
     try:
         # Parquet does not promise that its text is UTF-8, and nobody behind this would look.
         array.validate(full=True)
         if kind != "timestamp" or pa.types.is_null(given):
-            return array.cast(target)
+            return _held(array, array.cast(target))
         if given.tz is None:
             array = pc.assume_timezone(array, "UTC")
         times = array.cast(target, safe=given.unit != "ns")
@@ -146,6 +159,25 @@ def _cast(array: pa.Array, kind: str) -> pa.Array | None:
         return times if low is None or (low >= TIMES[0] and high <= TIMES[1]) else None
     except pa.ArrowInvalid:
         return None
+
+
+def _target(kind: str) -> pa.DataType:
+    return _VECTOR if vector_length(kind) else _TARGETS[kind]
+
+
+def _is_kind(kind: str, given: pa.DataType) -> bool:
+    if vector_length(kind) is None:
+        return bool(_KINDS[kind](given))
+    listed = pa.types.is_list(given) or pa.types.is_large_list(given) or pa.types.is_fixed_size_list(given)
+    return bool(listed and pa.types.is_floating(given.value_type))
+
+
+def _held(array: pa.Array, cast: pa.Array) -> pa.Array | None:
+    """What was cast; None if an element of a vector overflows on the way."""
+    if cast.type != _VECTOR or pa.types.is_null(array.type) or array.type.value_type != pa.float64():
+        return cast
+    overflow = pc.and_(pc.is_inf(cast.flatten()), pc.is_finite(array.flatten()))
+    return None if pc.any(overflow).as_py() else cast
 
 
 def _values(array: pa.Array) -> list[Any]:

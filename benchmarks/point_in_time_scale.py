@@ -1,0 +1,164 @@
+"""Historical features on Ray: seconds and memory as the events grow from 5 to 50 millions.
+
+Run: .venv/bin/python benchmarks/point_in_time_scale.py [--json] [--quick]
+
+Ten events a question, 100 k keys; one view by its last row; every appended million of events covers the
+whole time, so that time orders no files. `pit_scale_linearity` is the time an event at the largest size over
+that at the smallest: 1 is linear. `pit_scale_peak_gib` is the proportional set size of all processes of the
+platform, the object store included, at the largest size, less what they have when idle. The rows of the
+smallest size are compared with those of one process, to the bit.
+"""
+
+import gc
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import psutil
+import pyarrow as pa
+import ray
+from harness import Claim, main
+from pit_indexed import SPAN_US, START_US, TIME, VALUES, view
+
+from rayplat.cluster.processes import ours
+from rayplat.cluster.session import connect, disconnect, down, up
+from rayplat.core.settings import Settings
+from rayplat.data.lakehouse.catalog import Lakehouse
+from rayplat.features.distributed.historical import get_historical_dataset
+from rayplat.features.lake import pin
+from rayplat.features.offline import get_historical_features
+
+KEYS, CHUNK, PER_QUESTION = 100_000, 1_000_000, 10
+
+
+def measure(quick: bool) -> Sequence[Claim]:
+    millions = (2, 5) if quick else (5, 10, 20, 50)
+    with tempfile.TemporaryDirectory(prefix="rayplat-scale-") as folder:
+        settings = Settings.model_validate(
+            {"home": folder, "ray": {"cpus": 2, "object_store_mib": 1024}, "serve": {"port": 0}}
+        )
+        up(settings)
+        lake = Lakehouse(settings)
+        try:
+            connect(settings)
+            _ask(lake, _rows(1000), _written(lake, 0, 1, 0.01))  # starts the workers
+            return _claims(settings, lake, millions)
+        finally:
+            lake.close()
+            disconnect()
+            down(settings)
+
+
+def _claims(settings: Settings, lake: Lakehouse, millions: Sequence[int]) -> list[Claim]:
+    seconds, gib, have, idle = {}, {}, 0, held(settings)
+    for size in millions:
+        snapshot = _written(lake, have, size, 1.0)
+        have = size
+        rows = _rows(size * 1_000_000 // PER_QUESTION)
+        if size == millions[0]:
+            _compare(lake, rows, snapshot)
+        with Peak(settings, idle) as peak:
+            seconds[size] = _ask(lake, rows, snapshot)
+        gib[size] = peak.gib
+    least, most = millions[0], millions[-1]
+    ratio = (seconds[most] / most) / (seconds[least] / least)
+    spent = ", ".join(f"{size} M: {seconds[size]:.1f} s" for size in millions)
+    peaks = ", ".join(f"{size} M: {gib[size]:.2f}" for size in millions)
+    return [
+        *(Claim(f"pit_scale_{size}m_s", "s", [seconds[size]]) for size in millions),
+        Claim("pit_scale_linearity", "x", [ratio], note=f"time an event, {most} M to {least} M ({spent})"),
+        Claim("pit_scale_peak_gib", "GiB", [gib[most]], note=peaks),
+    ]
+
+
+def _compare(lake: Lakehouse, rows: pl.DataFrame, snapshots: dict[str, int]) -> None:
+    """The rows of tasks are those of one process."""
+    made = get_historical_features(rows, "at", [view()], lake, snapshots)
+    dataset = get_historical_dataset(rows, "at", [view()], lake, snapshots)
+    theirs = pl.concat([pl.DataFrame(table) for table in ray.get(dataset.to_arrow_refs())])
+    bits = [frame.select(pl.col(pl.Float64).reinterpret(signed=True)) for frame in (made, theirs)]
+    assert bits[0].equals(bits[1], null_equal=True)
+    assert made.select("key", "at").equals(theirs.select("key", "at"))
+
+
+def _written(lake: Lakehouse, have: int, size: int, part: float) -> dict[str, int]:
+    """Append events until there are `size` millions; the pinned snapshot."""
+    table = lake.ensure(view().source)
+    columns = table.schema().names
+    for chunk in range(have, size):
+        pick = np.random.default_rng(chunk)
+        rows = int(CHUNK * part)
+        made = pl.DataFrame(
+            {
+                "key": pick.integers(0, KEYS, rows),
+                "event": np.sort(pick.integers(0, SPAN_US, rows)) + START_US,
+                **{name: pick.standard_normal(rows) for name in VALUES},
+                "_partition": np.zeros(rows, np.int32),
+                "_offset": np.arange(rows) + chunk * CHUNK,
+            }
+        ).with_columns(pl.col("event").cast(TIME))
+        data: pa.Table = made.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
+        table.append(data)
+    return pin(lake, [table.name])
+
+
+def _rows(count: int) -> pl.DataFrame:
+    pick = np.random.default_rng(count)
+    rows = {"key": pick.integers(0, KEYS, count), "at": pick.integers(0, SPAN_US, count) + START_US}
+    return pl.DataFrame(rows).with_columns(pl.col("at").cast(TIME))
+
+
+def _ask(lake: Lakehouse, rows: pl.DataFrame, snapshots: dict[str, int]) -> float:
+    begin = time.perf_counter()
+    made = get_historical_dataset(rows, "at", [view()], lake, snapshots)
+    assert made.count() == rows.height
+    seconds = time.perf_counter() - begin
+    del made
+    gc.collect()  # lets go of what the object store holds
+    return seconds
+
+
+class Peak:
+    """The most memory that the platform's processes have while the block runs, over what they have idle."""
+
+    def __init__(self, settings: Settings, idle: int) -> None:
+        self._settings, self._idle, self._done = settings, idle, threading.Event()
+        self._most = 0
+        self._watch = threading.Thread(target=self._look)
+
+    @property
+    def gib(self) -> float:
+        return (self._most - self._idle) / 2**30
+
+    def __enter__(self) -> "Peak":
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        pause = 0.1
+        while not self._done.wait(pause):
+            begin = time.perf_counter()
+            self._most = max(self._most, held(self._settings))
+            pause = max(0.1, 9 * (time.perf_counter() - begin))  # looking takes no more than a tenth
+
+
+def held(settings: Settings) -> int:
+    """The proportional set size of this process and the platform's processes, in bytes."""
+    total = 0
+    for process in [psutil.Process(), *ours(settings)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue  # it has just ended
+    return total
+
+
+if __name__ == "__main__":
+    main(measure, __doc__ or "")

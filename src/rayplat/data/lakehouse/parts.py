@@ -1,0 +1,71 @@
+"""Parts of a scan: row groups that can be read one by one, in any order, several times.
+
+Knows how a row group is decoded batch by batch and what its footer says of its columns; it does not know
+which files a snapshot has.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from rayplat.data.lakehouse.scan import Scan
+from rayplat.data.lakehouse.stored import ScanFile, StoredFile
+
+BATCH = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """One row group of a data file. Any thread may read it.
+
+    Attributes:
+        rows: how many rows it has.
+        least, greatest: by column, as integers; columns whose bounds the footer does not tell are left out.
+    """
+
+    scan: Scan
+    file: ScanFile
+    number: int
+    rows: int
+    least: dict[str, int]
+    greatest: dict[str, int]
+
+    def bounds(self, column: str) -> tuple[int, int] | None:
+        """Least and greatest value as integers (times: microseconds); None where the footer does not say."""
+        return (self.least[column], self.greatest[column]) if column in self.least else None
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, as batches of some of the scan's columns.
+
+        Raises:
+            IntegrityError: the file is not what was written.
+        """
+        stored = self.scan.open(self.file)
+        try:
+            yield from stored.batches(self.number, columns, BATCH)
+        finally:
+            stored.close()
+
+
+def row_groups(scan: Scan) -> list[RowGroup]:
+    """The row groups of an unfiltered scan, in the order of `Scan.arrow`.
+
+    Raises:
+        IntegrityError: a file is not there or is no Parquet file.
+    """
+    found = []
+    for file in scan.files:
+        stored = scan.open(file)
+        try:
+            found += [_row_group(scan, file, stored, number) for number in stored.row_groups()]
+        finally:
+            stored.close()
+    return found
+
+
+def _row_group(scan: Scan, file: ScanFile, stored: StoredFile, number: int) -> RowGroup:
+    told = {name: stored.bounds(number, name) for name in scan.wanted.columns}
+    least = {name: bounds[0] for name, bounds in told.items() if bounds}
+    greatest = {name: bounds[1] for name, bounds in told.items() if bounds}
+    return RowGroup(scan, file, number, stored.rows(number), least, greatest)

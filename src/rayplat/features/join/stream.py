@@ -1,0 +1,138 @@
+"""The streamed join: row transforms of a view for many questions, over a source in parts.
+
+Knows the steps from asking rows to features; the rule of the last known row is in `winners`.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from rayplat.core.errors import UserError
+from rayplat.core.project.table import Table
+from rayplat.features.definition import OFFSET, PARTITION
+from rayplat.features.derived import with_defaults
+from rayplat.features.instants import BEGINNING, Int64s
+from rayplat.features.join.asked import Asked, by_time
+from rayplat.features.join.gather import gather
+from rayplat.features.join.keys import Keys, keys_of
+from rayplat.features.join.parts import Part
+from rayplat.features.join.stretch import Reading
+from rayplat.features.join.ways import Way, way
+from rayplat.features.join.winners import Tied, Winners, winners
+from rayplat.features.latest import masked
+from rayplat.features.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table's rows at one snapshot.
+
+    Attributes:
+        table: the declaration.
+        schema: the columns that there are.
+        parts: the rows.
+    """
+
+    table: Table
+    schema: pa.Schema
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who is asked about, and when.
+
+    Attributes:
+        keys: the key of each asking row, as columns named and typed as in the source.
+        at: its time, in microseconds.
+    """
+
+    keys: pl.DataFrame
+    at: Int64s
+
+
+def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.DataFrame]:
+    """The row transforms of views over one source that ask by the same columns, in one pass over it.
+
+    Args:
+        plans: the views' plans.
+        source: the rows that may answer.
+        asking: the questions.
+
+    Returns:
+        One frame a view, one row a question; defaults stand for what is null.
+
+    Raises:
+        UserError: a time column is no UTC time, or a column is missing.
+    """
+    entity = tuple(asking.keys.columns)
+    _check(plans, entity, source)
+    keys = keys_of([array_of(series) for series in asking.keys])
+    ttls = [plan.ttl_us for plan in plans]
+    longest = None if None in ttls else max(ttl for ttl in ttls if ttl is not None)
+    with ThreadPoolExecutor(1, "join-questions") as aside:
+        sorting = aside.submit(by_time, keys, asking.at)
+        found = latest_rows(source, entity, keys, sorting, path_of(source, entity, keys, asking.at, longest))
+    asked = sorting.result()
+    inputs = list(dict.fromkeys(name for plan in plans for name in plan.view.inputs))
+    taken, answered = gather(
+        source.parts, source.schema, inputs, within(found, asked.at, longest), asked.order
+    )
+    made = []
+    for plan in plans:
+        matched = answered
+        if plan.ttl_us != longest:
+            matched = np.empty(len(asked.at), dtype=bool)
+            matched[asked.order] = within(found, asked.at, plan.ttl_us) >= 0
+        made.append(with_defaults(masked(plan, taken, pl.Series(matched)), plan.view))
+    return made
+
+
+def _check(plans: Sequence[Plan], entity: tuple[str, ...], source: Source) -> None:
+    for plan in plans:
+        missing = [c for c in (*entity, *plan.columns) if c not in source.schema.names]
+        if missing:
+            raise UserError(
+                f"the rows of {source.table.name!r} lack {missing}, which view {plan.view.name!r} reads",
+                f"they have: {', '.join(source.schema.names)}",
+            )
+
+
+def array_of(series: pl.Series) -> pa.Array:
+    """A column of keys or times as Arrow, texts that are kept as numbers as texts."""
+    column = series.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return column.cast(column.type.value_type) if isinstance(column, pa.DictionaryArray) else column
+
+
+def path_of(source: Source, entity: tuple[str, ...], keys: Keys, at: Int64s, ttl_us: int | None) -> Way:
+    """How the source is read for questions at these times; see `way`."""
+    if len(at) == 0:
+        return Way((), ordered=True)
+    key = entity[0] if len(entity) == 1 else None
+    return way(source.parts, source.table, key, keys, (int(at.min()), int(at.max())), ttl_us)
+
+
+def latest_rows(
+    source: Source, entity: tuple[str, ...], keys: Keys, sorting: "Future[Asked]", path: Way
+) -> Winners:
+    """The row that answers each question, whatever its age; see `winners`."""
+    ties = tuple(name for name in (OFFSET, PARTITION) if name in source.schema.names)
+    try:
+        # Rows of equal times are rare, so what decides between them is read only where there are any.
+        reading = Reading(source.table, entity, keys, ())
+        return winners(source.parts, path, reading, sorting, ties_matter=bool(ties))
+    except Tied:
+        reading = Reading(source.table, entity, keys, ties)
+        return winners(source.parts, path, reading, sorting, ties_matter=False)
+
+
+def within(found: Winners, at: Int64s, ttl_us: int | None) -> Int64s:
+    """The rows that are not too old: one exactly as old as the ttl still answers."""
+    if ttl_us is None:
+        return found.row
+    oldest = np.where(at < BEGINNING + ttl_us, BEGINNING, at - ttl_us)
+    return np.where(found.event >= oldest, found.row, -1)

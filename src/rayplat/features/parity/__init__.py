@@ -1,0 +1,1 @@
+"""The proof that what was served is what the lakehouse says could be known."""

@@ -1,0 +1,1 @@
+"""The feature server: online features over HTTP, many entities at once."""

@@ -1,0 +1,146 @@
+"""HTTP/1.1 heads in and out: what stands before a body, read once for each distinct head.
+
+Knows request lines, the few headers that matter and answers' first lines; it does not know routes.
+
+A client repeats its head with every request of a connection. A head that was read before is found by its
+bytes in a bounded table, so the strict parser (llhttp) meets each of them once.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from rayplat.features.server.faults import RefusedError
+
+MAX_HEAD_BYTES = 16 * 1024
+"""The longest request line with headers."""
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""The longest body."""
+
+BINARY = "application/octet-stream"
+_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a request before its body.
+
+    Attributes:
+        method: upper case.
+        path: without the query.
+        length: of the body, in bytes.
+        keep_alive: whether the connection stays open after the answer.
+        binary: whether the caller takes the binary form rather than JSON.
+        expects: whether the caller waits for `100 Continue` before it sends the body.
+    """
+
+    method: str
+    path: str
+    length: int
+    keep_alive: bool
+    binary: bool
+    expects: bool
+
+
+class Heads:
+    """Reads heads, and remembers what it has read."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def read(self, head: bytes) -> Head:
+        """What the bytes up to and with the empty line say.
+
+        Raises:
+            RefusedError: it is no HTTP/1.1 request, its body has no stated length, or is too long.
+        """
+        found = self._known.get(head)
+        if found is None:
+            found = _read(head)
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[head] = found
+        return found
+
+
+class _Seen:
+    """What llhttp tells."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.whole = False
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        if lower == b"content-length" and self.headers.get(lower, value) != value:
+            raise RefusedError(400, "the request states two lengths")
+        self.headers[lower] = value
+
+    def on_headers_complete(self) -> None:
+        self.whole = True
+
+
+def _read(head: bytes) -> Head:
+    import httptools
+
+    seen = _Seen()
+    parser = httptools.HttpRequestParser(seen)
+    try:
+        parser.feed_data(head)
+        target = httptools.parse_url(seen.target)
+    except httptools.HttpParserUpgrade:
+        raise RefusedError(400, "this server speaks HTTP/1.1 only") from None
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, RefusedError):
+            raise error.__context__ from None
+        raise RefusedError(400, "the request's head cannot be read") from None
+    except httptools.HttpParserError:
+        raise RefusedError(400, "the request's head cannot be read") from None
+    if not seen.whole:
+        raise RefusedError(400, "the request's head cannot be read")
+    return Head(
+        method=parser.get_method().decode(),
+        path=(target.path or b"/").decode("ascii", "replace"),
+        length=_length(seen.headers),
+        keep_alive=parser.should_keep_alive(),
+        binary=BINARY.encode() in seen.headers.get(b"accept", b""),
+        expects=seen.headers.get(b"expect", b"").lower() == b"100-continue",
+    )
+
+
+def _length(headers: dict[bytes, bytes]) -> int:
+    if b"transfer-encoding" in headers:
+        # One way to say where a body ends leaves no two readers of different opinion.
+        raise RefusedError(411, "send the body with Content-Length, not in chunks")
+    stated = headers.get(b"content-length", b"0").strip()
+    if not stated.isdigit() or len(stated) > 18:
+        raise RefusedError(400, "Content-Length is not a number")
+    length = int(stated)
+    if length > MAX_BODY_BYTES:
+        raise RefusedError(413, f"the body has {length} bytes; the most is {MAX_BODY_BYTES}")
+    return length
+
+
+_FIRST = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: ".encode()
+    for status in HTTPStatus
+}
+_LENGTH, _END = b"\r\ncontent-length: ", b"\r\n\r\n"
+_CLOSE = b"\r\nconnection: close"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def response(status: int, kind: bytes, body: bytes, *, close: bool = False, allow: bytes = b"") -> bytes:
+    """A whole answer.
+
+    Args:
+        kind: the content type.
+        close: whether the connection is closed after it.
+        allow: for 405, the methods that are answered.
+    """
+    more = (b"\r\nallow: " + allow if allow else b"") + (_CLOSE if close else b"")
+    return b"".join([_FIRST[status], kind, _LENGTH, b"%d" % len(body), more, _END, body])

@@ -1,0 +1,1 @@
+"""Window aggregates as of each question: which rows are in each window, and how they are reduced."""
