@@ -14,6 +14,7 @@ from rayplat.cli.features_serve import serve
 from rayplat.cli.features_versions import apply, diff, show, view_named
 from rayplat.cli.output import fields, listing
 from rayplat.cli.parameters import At, ProjectAddress, parse_time, parse_values
+from rayplat.core.errors import UserError
 from rayplat.core.project.table import Column
 from rayplat.core.project.view import FeatureView, View, upstream
 
@@ -57,14 +58,25 @@ def materialize(
     call: Call,
     project: ProjectAddress,
     view: Annotated[list[str] | None, typer.Option(help="Only this view; may be repeated.")] = None,
+    start: Annotated[str | None, typer.Option(help="Only rows with an event time from here on.")] = None,
+    end: Annotated[str | None, typer.Option(help="Only rows with an event time before this.")] = None,
 ) -> None:
-    """Bring the online values up to the current snapshots; only what is new is read."""
+    """Bring the online values up to the current snapshots; only what is new is read.
+
+    With --start and --end the rows of that stretch of event time are brought in, whatever was read before.
+    """
+    from rayplat.features.backfill import backfill
     from rayplat.features.materialize import materialize as bring_up
 
     loaded = call.project(project)
     platform = call.platform()
     views = [view_named(loaded, name) for name in view] if view else loaded.views
-    reports = bring_up(platform.lake, platform.online, views, platform.bus)
+    if (start is None) != (end is None):
+        raise UserError("--start and --end go together", "give both, or none of them")
+    if start is not None and end is not None:
+        reports = backfill(platform.lake, platform.online, views, parse_time(start), parse_time(end))
+    else:
+        reports = bring_up(platform.lake, platform.online, views, platform.bus)
     call.show(reports, lambda: listing(reports))
 
 

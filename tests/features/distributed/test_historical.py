@@ -123,6 +123,22 @@ def test_streamed_views_of_several_ttls_share_one_pass() -> None:
     assert_frame_equal(by_tasks(lake, rows, views, Limits(), 3), wanted, check_exact=True)
 
 
+def test_a_table_without_times_and_features_of_texts_or_of_nothing() -> None:
+    table = project().table("raw.events", columns={"entity": "string", "name": "string"}, key=("entity",))
+    view = project().feature_view(
+        "told", source=table, entity="entity", features={"name": pl.col("name"), "one": pl.lit(1)}
+    )
+    rows = pl.DataFrame({"entity": [*KEYS, *KEYS] * 5, "name": [f"n{i}" for i in range(60)]})
+    lake = FakeLake()
+    lake.ensure_schema("raw.events", rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+    lake.table("raw.events").append(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    in_small_parts(lake)
+    asking = asked(6, 90, hot=False)
+    wanted = get_historical_features(asking, "at", [view], lake, pin(lake, ["raw.events"]))
+    for width in (1, 4):
+        assert_frame_equal(by_tasks(lake, asking, [view], Limits(), width), wanted, check_exact=True)
+
+
 def test_rows_of_equal_times_in_different_shares() -> None:
     rows = [("a", 3, 3, float(number)) for number in range(60)]
     shuffled = events(*rows)

@@ -48,7 +48,7 @@ def _answered(
 
 
 @compiled
-def sweep(  # noqa: C901, PLR0917 - compiled: one loop, no keywords
+def sweep(  # noqa: PLR0917 - compiled: one loop, no keywords
     walk: Int64s,
     code: Values,
     event: Int64s,
@@ -198,7 +198,7 @@ def pick(  # noqa: PLR0917 - compiled: no keywords
 
 
 @compiled
-def improve(  # noqa: PLR0912, PLR0917 - compiled: one loop, no keywords
+def improve(  # noqa: C901, PLR0912, PLR0917 - compiled: one loop, no keywords
     answer: Int64s,
     answer_event: Int64s,
     first: int,

@@ -8,14 +8,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from rayplat.core.project.view import View
 from rayplat.features.instants import BEGINNING, to_micros
 from rayplat.features.online.store import OnlineStore
-from rayplat.features.serving import get_online_features
+from rayplat.features.plan import plan
+from rayplat.features.requests import request_frame
+from rayplat.features.serving import OnlineFeatures, get_online_features
+
+if TYPE_CHECKING:
+    from rayplat.features.parity.log import FeatureLog
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,11 +47,15 @@ class General:
     Args:
         online: the store.
         now_us: the clock, in microseconds since 1970.
+        log: where every vector is written before it is answered; None: nowhere.
     """
 
-    def __init__(self, online: OnlineStore, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self, online: OnlineStore, now_us: Callable[[], int], log: "FeatureLog | None" = None
+    ) -> None:
         self._online = online
         self._now_us = now_us
+        self._log = log
         self._turn = threading.Lock()
 
     def ask(
@@ -57,12 +66,29 @@ class General:
         # Polars uses all cores for one question; several at once would only wait for each other.
         with self._turn:
             answer = get_online_features(self._online, views, requests, moment)
+        if self._log is not None:
+            self._log.append(_lines(views, requests, moment, answer))
         events = {
             view.name: [_event(told, view.name) for told in answer.provenance]
             for view in views
             if any(view.name in told for told in answer.provenance)
         }
         return Answered(to_micros(moment), answer.frame, events)
+
+
+def _lines(
+    views: Sequence[View], requests: Sequence[Mapping[str, Any]], at: datetime, answer: OnlineFeatures
+) -> bytes:
+    from rayplat.features.parity.log import vector_lines
+
+    return vector_lines(
+        request_frame(views, requests, at),
+        answer.frame,
+        at,
+        digests={view.name: plan(view).digest for view in views},
+        standing=answer.progress,
+        caller="feature-server",
+    )
 
 
 def _event(told: Mapping[str, Any], view: str) -> int | None:

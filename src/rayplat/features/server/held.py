@@ -52,12 +52,19 @@ class Fast:
         online: the store.
         now_us: the clock, in microseconds since 1970.
         local: whether the store answers in microseconds, with no network on the way.
+        allowed: whether anything may be answered so.
     """
 
     def __init__(
-        self, view: FeatureView, online: OnlineStore, now_us: Callable[[], int], *, local: bool
+        self,
+        view: FeatureView,
+        online: OnlineStore,
+        now_us: Callable[[], int],
+        *,
+        local: bool,
+        allowed: bool = True,
     ) -> None:
-        self.local = local
+        self.local = local and allowed
         self._heads = online.heads
         self._online = online
         self._now_us = now_us
@@ -69,7 +76,8 @@ class Fast:
         self._single = kinds[0] if len(kinds) == 1 else None
         self._nothing = orjson.dumps([None] * len(view.features))
         self._seen = False
-        self.possible = not (view.windowed or view.required or view.defaults) and None not in kinds
+        plain = not (view.windowed or view.required or view.defaults) and None not in kinds
+        self.possible = allowed and plain
 
     def find(self, keys: Sequence[object], *, binary: bool = False) -> Found | None:
         """The answers to plain keys; None where the general path must tell.

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from multiprocessing.synchronize import Semaphore
 
+    from rayplat.features.parity.log import FeatureLog
+
+    OpenLog = Callable[[Settings], FeatureLog]
+
 HOST = "127.0.0.1"
 DRAIN_S = 10.0
 """How long answers that were begun may take after SIGTERM."""
@@ -52,7 +56,11 @@ class Where:
 
 
 def serve(
-    settings: Settings, address: str, where: Where, told: Callable[[str], None] = lambda _url: None
+    settings: Settings,
+    address: str,
+    where: Where,
+    told: Callable[[str], None] = lambda _url: None,
+    open_log: "OpenLog | None" = None,
 ) -> None:
     """Answer until SIGTERM or SIGINT; then what was asked is answered still.
 
@@ -60,6 +68,8 @@ def serve(
         settings: where the online store is.
         address: the project's.
         told: hears the url when the port is open.
+        open_log: opens the log, in each process, into which every vector goes before it is answered; it
+            must pickle. None: none is logged.
 
     Raises:
         ProjectError: the project cannot be loaded.
@@ -71,13 +81,13 @@ def serve(
     host, port = bound.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if where.workers == 1:
-        run(settings, project, bound, lambda: told(url))
+        run(settings, project, bound, lambda: told(url), open_log=open_log)
         return
     context = multiprocessing.get_context("spawn")
     ready = context.Semaphore(0)
-    place = Where(where.host, port)
+    place = Where(where.host, port, 2)
     workers = [
-        context.Process(target=_worker, args=(settings, address, place, ready), daemon=True)
+        context.Process(target=_worker, args=(settings, address, place, ready, open_log), daemon=True)
         for _ in range(where.workers)
     ]
     try:
@@ -108,26 +118,43 @@ def listen(where: Where) -> socket.socket:
     return bound
 
 
-def run(settings: Settings, project: Project, bound: socket.socket, told: Callable[[], None]) -> None:
-    """Answer on a bound socket in this process until SIGTERM or SIGINT."""
+def run(
+    settings: Settings,
+    project: Project,
+    bound: socket.socket,
+    told: Callable[[], None],
+    *,
+    open_log: "OpenLog | None" = None,
+) -> None:
+    """Answer on a bound socket in this process until SIGTERM or SIGINT; see `serve`."""
     import uvloop
 
     online = open_online(settings)
+    log = None if open_log is None else open_log(settings)
+    local = settings.online.startswith("lmdb:")
     try:
-        uvloop.run(_answer(project, online, bound, told, local=settings.online.startswith("lmdb:")))
+        uvloop.run(_answer(project, online, bound, told, local=local, log=log))
     finally:
+        if log is not None:
+            log.close()
         online.close()
 
 
 async def _answer(
-    project: Project, online: OnlineStore, bound: socket.socket, told: Callable[[], None], *, local: bool
+    project: Project,
+    online: OnlineStore,
+    bound: socket.socket,
+    told: Callable[[], None],
+    *,
+    local: bool,
+    log: "FeatureLog | None",
 ) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     with ThreadPoolExecutor(_THREADS, "features") as pool:
-        shared = answering(project, online, pool, local=local)
+        shared = answering(project, online, pool, local=local, log=log)
         server = await loop.create_server(lambda: Connection(shared), sock=bound, backlog=_BACKLOG)
         told()
         sweeper = asyncio.create_task(_sweep(shared))
@@ -137,10 +164,17 @@ async def _answer(
         await _drain(shared)
 
 
-def answering(project: Project, online: OnlineStore, pool: ThreadPoolExecutor, *, local: bool) -> Shared:
+def answering(
+    project: Project,
+    online: OnlineStore,
+    pool: ThreadPoolExecutor,
+    *,
+    local: bool,
+    log: "FeatureLog | None" = None,
+) -> Shared:
     """What the connections of a server over a project and a store share."""
     tally = Tally()
-    routes = Routes(project, online, now_us, tally.page, local=local)
+    routes = Routes(project, online, now_us, tally.page, local=local, log=log)
     return Shared(find=routes.find, pool=pool, tally=tally)
 
 
@@ -172,11 +206,13 @@ async def _sweep(shared: Shared) -> None:
                 connection.close()
 
 
-def _worker(settings: Settings, address: str, where: Where, ready: "Semaphore") -> None:
+def _worker(
+    settings: Settings, address: str, where: Where, ready: "Semaphore", open_log: "OpenLog | None"
+) -> None:
     configure_logging(settings.log)
     # A worker of a parent that was killed would answer for ever.
     _end_with_parent()
-    run(settings, load_project(address), listen(Where(where.host, where.port, 2)), ready.release)
+    run(settings, load_project(address), listen(where), ready.release, open_log=open_log)
 
 
 def _end_with_parent() -> None:

@@ -10,6 +10,7 @@ Knows paths and methods; it does not know how an answer comes about.
 """
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import orjson
@@ -26,6 +27,9 @@ from rayplat.features.server.held import Fast
 from rayplat.features.server.selection import Selections
 from rayplat.features.server.wire import Head
 
+if TYPE_CHECKING:
+    from rayplat.features.parity.log import FeatureLog
+
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 _VIEWS = "/v1/features"
 
@@ -39,6 +43,7 @@ class Routes:
         now_us: the clock, in microseconds since 1970.
         metrics: gives the metrics page.
         local: whether the store answers in microseconds, with no network on the way.
+        log: where every vector is written before it is answered; nothing then goes the fast way.
     """
 
     def __init__(
@@ -49,11 +54,12 @@ class Routes:
         metrics: Callable[[], bytes],
         *,
         local: bool,
+        log: "FeatureLog | None" = None,
     ) -> None:
         selections = Selections(project)
-        general = General(online, now_us)
+        general = General(online, now_us, log)
         views = [view for view in project.views if isinstance(view, FeatureView)]
-        fast = {view.name: Fast(view, online, now_us, local=local) for view in views}
+        fast = {view.name: Fast(view, online, now_us, local=local, allowed=log is None) for view in views}
         by_path: dict[str, dict[str, Handler]] = {
             "/healthz": {"GET": _Told("/healthz", lambda: b'{"status":"ok"}')},
             "/metrics": {"GET": _Told("/metrics", metrics, _TEXT)},
