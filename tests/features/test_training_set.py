@@ -295,3 +295,21 @@ def test_historical_features_are_those_of_the_pinned_snapshots(lake):
     with pytest.raises(UserError, match="the asking rows lack"):
         get_historical_features(rows.drop("km"), "at", [TRIP], lake, {})
     assert timedelta(hours=3) == RECENT.features["n"].length
+
+
+def test_what_a_training_reads_is_held_before_it_is_read_and_found_again(lake):
+    held: list[tuple[str, int]] = []
+    reads: list[int] = []
+
+    def hold(table: str, snapshot_id: int) -> None:
+        held.append((table, snapshot_id))
+        reads.append(sum(len(table.reads) for table in lake.tables.values()))
+
+    model, bus = declare(), EventBus()
+    built = build_training_set(lake, model, bus, hold)
+    wanted = {**built.sources, built.table: built.snapshot_id}
+    assert dict(held) == wanted
+    assert reads[: len(built.sources)] == [0] * len(built.sources)
+    held.clear()
+    assert build_training_set(lake, model, bus, hold) == built
+    assert dict(held) == wanted

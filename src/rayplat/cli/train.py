@@ -35,12 +35,14 @@ def train(call: Call, project: ProjectAddress, model: ModelName = None) -> None:
 
 
 def _train(call: Call, project: Project, model: Model, progress: Progress) -> None:
+    from rayplat.data.lakehouse.pins import Pins
     from rayplat.features.training_set import build_training_set
     from rayplat.train.trainer import train_model
 
     platform = call.connected()
     progress.begin(1, 2, "Build the training set")
-    built = build_training_set(platform.lake, model, platform.bus)
+    hold = Pins(platform.settings).for_training(model.name)
+    built = build_training_set(platform.lake, model, platform.bus, hold)
     progress.finish(f"{built.rows_train:,} rows to train, {built.rows_test:,} to test")
     for suspect in built.suspects:
         call.note(

@@ -16,6 +16,7 @@ from rayplat.core.progress import Progress
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
 from rayplat.core.project.view import FeatureView, in_order
+from rayplat.data.lakehouse.pins import Pins
 from rayplat.data.streaming.development.broker import start_broker
 from rayplat.delivery.history import Taken, tell_and_ingest, teller, topics
 from rayplat.delivery.live import Asked, live
@@ -99,7 +100,9 @@ def _history(work: Work, report: LoopReport) -> str:
 
 
 def _training_set(work: Work, report: LoopReport) -> str:
-    built = report.training_set = build_training_set(work.parts.lake, work.model, work.parts.bus)
+    parts = work.parts
+    hold = Pins(parts.settings).for_training(work.model.name)
+    built = report.training_set = build_training_set(parts.lake, work.model, parts.bus, hold)
     return (
         f"{built.rows_train:,} rows to train, {built.rows_test:,} to test, "
         f"{built.unlabelled:,} without a label; snapshot {built.snapshot_id}"

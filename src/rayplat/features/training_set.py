@@ -8,7 +8,7 @@ test period. While both are unchanged (see `training_pins`) the snapshot that ex
 was ingested since; so a crash at any point and a rerun give one snapshot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,6 +25,9 @@ from rayplat.features.lake import Lake, pin
 from rayplat.features.suspects import Suspect, suspects
 from rayplat.features.training_pins import unchanged
 from rayplat.features.training_rows import LABEL, SPLIT, assemble, content_digest
+
+Hold = Callable[[str, int], None]
+"""Keeps a snapshot of a table from being expired."""
 
 _FORMAT = 1
 _PREFIX = "rayplat.training."
@@ -80,27 +83,38 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def build_training_set(lake: Lake, model: Model, bus: EventBus) -> TrainingSet:
+def _held_by_nobody(_table: str, _snapshot_id: int) -> None:
+    """Snapshots are safe for as long as expiry leaves young ones alone."""
+
+
+def build_training_set(lake: Lake, model: Model, bus: EventBus, hold: Hold = _held_by_nobody) -> TrainingSet:
     """Build the training set of a model, or find the one that exists.
 
     Emits `TrainingSetBuilt` when a snapshot is written, and `FeatureSuspected` for each feature that is too
     good to be true.
 
+    Args:
+        hold: is told each snapshot before it is read, and the training set's own, so that nothing expires it
+            until a registered model's manifest names it.
+
     Raises:
         UserError: a feature could know the label, a feature is not a number, or a period has no rows.
+        ConflictError: a source's snapshot is being expired.
         NotFoundError: a source table does not exist.
     """
     guard(model)
     name = f"training.{model.name}"
     found = _find(lake, name, model)
     if found is not None and _still_true(lake, model, found):
-        return found
+        return _held(found, hold)
     snapshots = pin(lake, [table.name for table in _sources(model)])
+    for source, snapshot_id in snapshots.items():
+        hold(source, snapshot_id)
     made, unlabelled = assemble(lake, model, snapshots)
     digest = content_digest(made)
     if found is not None and found.digest == digest:
         # Rows came that change no value, such as corrections of what no question asks for.
-        return found
+        return _held(found, hold)
     properties = _properties(model, made, digest, unlabelled, snapshots)
     properties[_SUSPECTS] = _dump([asdict(suspect) for suspect in _suspects(model, made)])
     built = _write(lake, name, _arrow(made, model), properties)
@@ -115,7 +129,13 @@ def build_training_set(lake: Lake, model: Model, bus: EventBus) -> TrainingSet:
     )
     for suspect in built.suspects:
         bus.emit(FeatureSuspected(model=model.name, snapshot_id=built.snapshot_id, **asdict(suspect)))
-    return built
+    return _held(built, hold)
+
+
+def _held(found: TrainingSet, hold: Hold) -> TrainingSet:
+    for table, snapshot_id in {**found.sources, found.table: found.snapshot_id}.items():
+        hold(table, snapshot_id)
+    return found
 
 
 def _suspects(model: Model, made: pl.DataFrame) -> list[Suspect]:

@@ -5,8 +5,8 @@ is in one. Holding and sentencing exclude each other in one transaction: a snaps
 it was sentenced is not expired, and one that is sentenced cannot be held any more.
 """
 
-from collections.abc import Collection
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import sqlalchemy as sa
@@ -31,6 +31,9 @@ _SENTENCED = sa.Table(
     sa.Column("table_name", sa.String(255), primary_key=True),
     sa.Column("snapshot_id", sa.BigInteger, primary_key=True, autoincrement=False),
 )
+
+
+_TRAINING = timedelta(days=7)
 
 
 class Pins:
@@ -86,6 +89,11 @@ class Pins:
                 )
             connection.execute(sa.delete(_PINS).where(own))
             connection.execute(sa.insert(_PINS), [row])
+
+    def for_training(self, model: str) -> Callable[[str, int], None]:
+        """Holds what a training of a model reads for a week; then the registered version's manifest does."""
+        until = datetime.now(UTC) + _TRAINING
+        return lambda table, snapshot_id: self.hold(table, snapshot_id, f"training:{model}", until)
 
     def release(self, holder: str) -> int:
         """Take away all pins of a holder.
