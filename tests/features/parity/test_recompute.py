@@ -11,10 +11,10 @@ from rayplat.features.instants import asked_at
 from rayplat.features.parity.compare import differing
 from rayplat.features.parity.reach import chains
 from rayplat.features.parity.recompute import AT, distinct, recompute
-from rayplat.features.point_in_time import join
+from rayplat.features.point_in_time import FEW, join
 from tests.features.oracle import Event
 from tests.features.parity.world import LAST, RECENT, SOURCE
-from tests.features.worlds import TIME, frame, hour
+from tests.features.worlds import SOURCE_SCHEMA, TIME, frame, hour
 
 
 def rows(rng: np.random.Generator, count: int) -> pl.DataFrame:
@@ -106,3 +106,31 @@ def test_questions_keep_their_places():
     source = frame([Event("e0", hour(0), hour(0), 0, 0, 1.0), Event("e1", hour(8), hour(8), 0, 1, 2.0)])
     got = recompute(LAST, asking, source, [{"0": 1}, {"0": 2}], np.array([1, 0]))
     assert got.known["last__x"].to_list() == [2.0, 1.0]
+
+
+def test_a_source_that_is_large_enough_to_be_streamed_gives_the_same():
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    count = FEW + 2_000
+    event = rng.integers(0, 500, count)
+    source = pl.DataFrame(
+        {
+            "entity": [f"e{i}" for i in rng.integers(0, 50, count)],
+            "event": [hour(int(h)) for h in event],
+            "known": [hour(int(h)) for h in event + rng.choice([0, 0, 1, 5], count)],
+            "x": rng.normal(size=count),
+            "_partition": np.zeros(count, np.int32),
+            "_offset": np.arange(count),
+        },
+        schema=SOURCE_SCHEMA,
+    )
+    asking = pl.DataFrame(
+        {"entity": ["e0", "e7", "e49"], AT: [hour(90), hour(200), hour(480)]},
+        schema={"entity": pl.String, AT: TIME},
+    )
+    ends = [{"0": count // 3}, {"0": count}]
+    of = np.array([0, 1, 1])
+    got = recompute(LAST, asking, source, ends, of)
+    want = one_by_one(LAST, asking, source, ends, of)
+    assert not any(differing(got.known[name], want[name]).any() for name in LAST.names)

@@ -21,7 +21,7 @@ from rayplat.features.point_in_time import join
 AT = "\0at"
 """The column of asking rows with the time of the question."""
 
-_VISIBLE = "\0visible"
+_VISIBLE = "__visible"
 _BY_ORDER = frozenset({"first", "last", "expression"})
 
 
