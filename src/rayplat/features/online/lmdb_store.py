@@ -197,6 +197,7 @@ class _Environment:
         self._path = path
         self._users = 0
         self._active = 0
+        self._growing = 0
         self._gate = threading.Condition()
         self._mark = Mark(path)
         self._env = _open(path, map_bytes, self._mark)
@@ -250,6 +251,8 @@ class _Environment:
         import lmdb
 
         with self._gate:
+            # Readers that never pause would keep the map from growing; one that is inside already goes on.
+            self._gate.wait_for(lambda: not self._growing, timeout=_PAUSE_S)
             self._active += 1
         try:
             txn = self._begin(write)
@@ -281,8 +284,7 @@ class _Environment:
                 with self._gate:
                     self._active -= 1
                     try:
-                        self._gate.wait_for(lambda: self._active == 0)
-                        self._env.set_mapsize(0)
+                        self._alone(lambda: self._env.set_mapsize(0))
                     finally:
                         self._active += 1
             except lmdb.ReadersFullError as error:
@@ -293,9 +295,21 @@ class _Environment:
 
     def _resize(self, size: int) -> None:
         with self._gate:
-            # New transactions wait at the gate: the map may move while nobody reads it.
+            self._alone(lambda: self._env.set_mapsize(max(size, self._env.info()["map_size"])))
+
+    def _alone(self, grow: Callable[[], object]) -> None:
+        """Let the map move, which it may while nobody reads it; the gate is held."""
+        self._growing += 1
+        self._gate.notify_all()
+        try:
             self._gate.wait_for(lambda: self._active == 0)
-            self._env.set_mapsize(max(size, self._env.info()["map_size"]))
+            grow()
+        finally:
+            self._growing -= 1
+            self._gate.notify_all()
+
+
+_PAUSE_S = 0.05
 
 
 def _open(path: Path, map_bytes: int, mark: Mark) -> "lmdb.Environment":
