@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from rayplat.core.errors import IntegrityError, UserError
+from rayplat.core.events import Event, EventBus
 from rayplat.core.project.project import Project
 from rayplat.core.project.view import python
 from rayplat.core.project.window import window
@@ -172,6 +173,21 @@ def test_a_python_feature_is_versioned_and_not_restored():
     assert differences(describe_as_asked(view), describe_as_asked(other)) == (
         "feature 'half': version 1 -> 2 changed",
     )
+
+
+def test_whoever_listens_hears_of_each_version_that_was_made_and_of_nothing_else(tmp_path):
+    heard: list[Event] = []
+    bus = EventBus()
+    bus.subscribe(Event, heard.append)
+    versions = FeatureVersions(_settings(tmp_path))
+    versions.apply(_project(), "me", bus=bus)
+    first = len(heard)
+    versions.apply(_project(), "me", bus=bus)
+    versions.apply(_project("4h"), "you", bus=bus)
+    assert first == len(_project().views)
+    (changed,) = heard[first:]
+    assert (changed.view, changed.before, changed.version, changed.actor) == ("recent", 1, 2, "you")
+    assert versions.by_digest(changed.digest).version == changed.version
 
 
 def test_a_description_of_another_polars_is_told():

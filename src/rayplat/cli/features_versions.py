@@ -85,7 +85,7 @@ def apply(call: Call, project: ProjectAddress) -> None:
 
     loaded = call.project(project)
     platform = call.platform()
-    changes = FeatureVersions(platform.settings).apply(loaded, platform.settings.user)
+    changes = FeatureVersions(platform.settings).apply(loaded, platform.settings.user, bus=platform.bus)
     _show_changes(call, platform, changes)
 
 

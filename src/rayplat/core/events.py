@@ -60,6 +60,18 @@ class FeatureSuspected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureViewApplied(Event):
+    """A view's definition has become a version; `before` is the one that it had, 0 where it is new."""
+
+    project: str
+    view: str
+    version: int
+    before: int
+    digest: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
     """A training run has ended well."""
 

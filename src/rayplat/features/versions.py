@@ -17,6 +17,7 @@ import orjson
 import sqlalchemy as sa
 
 from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.events import EventBus, FeatureViewApplied
 from rayplat.core.project.project import Project
 from rayplat.core.project.view import FeatureView, View
 from rayplat.core.settings import Settings
@@ -104,13 +105,20 @@ class FeatureVersions:
         gone = [v for name, v in current.items() if name not in declared]
         return changes + [Change(v.view, "gone", v.version, v.version, v.digest) for v in gone]
 
-    def apply(self, project: Project, actor: str, views: Sequence[View] | None = None) -> list[Change]:
+    def apply(
+        self,
+        project: Project,
+        actor: str,
+        views: Sequence[View] | None = None,
+        bus: EventBus | None = None,
+    ) -> list[Change]:
         """Register the definitions that are new or changed, in one transaction; again, it does nothing.
 
         Args:
             project: names the versions.
             actor: who applies them.
             views: only these; all views of the project where not given.
+            bus: hears FeatureViewApplied for each version that was made.
 
         Returns:
             what was done, in the order of the views.
@@ -134,6 +142,9 @@ class FeatureVersions:
             ]
             if rows:
                 connection.execute(_VERSIONS.insert(), rows)
+        if bus is not None:
+            for event in _events(project.name, changes, actor):
+                bus.emit(event)
         return changes
 
     def history(self, project: str, view: str) -> list[ViewVersion]:
@@ -177,6 +188,21 @@ def _change(view: View, current: ViewVersion | None) -> Change:
         return Change(view.name, "same", current.version, current.version, digest)
     told = differences(current.described, described)
     return Change(view.name, "changed", current.version + 1, current.version, digest, told)
+
+
+def _events(project: str, changes: Sequence[Change], actor: str) -> list[FeatureViewApplied]:
+    return [
+        FeatureViewApplied(
+            project=project,
+            view=change.view,
+            version=change.version,
+            before=change.before or 0,
+            digest=change.digest,
+            actor=actor,
+        )
+        for change in changes
+        if change.kind != "same"
+    ]
 
 
 def _row(project: str, view: View, change: Change, actor: str) -> dict[str, Any]:

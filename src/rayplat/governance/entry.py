@@ -17,6 +17,7 @@ from rayplat.core.events import (
     EndpointDeployed,
     Event,
     FeatureSuspected,
+    FeatureViewApplied,
     ModelRegistered,
     RunFinished,
     SnapshotCommitted,
@@ -25,6 +26,18 @@ from rayplat.core.events import (
 
 GENESIS = "0" * 64
 """What stands for the previous hash of the first entry."""
+
+_NAMES: dict[type[Event], tuple[str, str]] = {
+    SnapshotCommitted: ("snapshot.committed", "{0.table}"),
+    TrainingSetBuilt: ("training_set.built", "{0.model}"),
+    FeatureSuspected: ("feature.suspected", "{0.model}/{0.feature}"),
+    FeatureViewApplied: ("feature_view.applied", "{0.project}/{0.view}"),
+    RunFinished: ("run.finished", "{0.model}/{0.run_id}"),
+    ModelRegistered: ("model.registered", "{0.model}/{0.version}"),
+    AliasMoved: ("alias.moved", "{0.model}@{0.alias}"),
+    EndpointDeployed: ("endpoint.deployed", "{0.endpoint}"),
+}
+"""The action and the subject that stand for each event; other events are not written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +116,8 @@ def described(event: Event) -> tuple[str, str, dict[str, Any]] | None:
 
 
 def _named(event: Event) -> tuple[str, str] | None:
-    named = None
-    match event:
-        case SnapshotCommitted():
-            named = "snapshot.committed", event.table
-        case TrainingSetBuilt():
-            named = "training_set.built", event.model
-        case FeatureSuspected():
-            named = "feature.suspected", f"{event.model}/{event.feature}"
-        case RunFinished():
-            named = "run.finished", f"{event.model}/{event.run_id}"
-        case ModelRegistered():
-            named = "model.registered", f"{event.model}/{event.version}"
-        case AliasMoved():
-            named = "alias.moved", f"{event.model}@{event.alias}"
-        case EndpointDeployed():
-            named = "endpoint.deployed", event.endpoint
-    return named
+    action, subject = _NAMES.get(type(event), ("", ""))
+    return (action, subject.format(event)) if action else None
 
 
 def _plain(value: Any) -> Any:

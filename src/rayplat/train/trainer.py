@@ -123,7 +123,7 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
         IntegrityError: an artifact of this run is there and damaged.
     """
     code = pin_code(project)
-    _keep_definitions(settings, project, model)
+    _keep_definitions(settings, project, model, bus)
     job = _Job(settings, project, model, training_set, code, run_key(model, training_set, code))
     uri = registry.artifact_uri(model.name, job.key)
     found = find_artifact(uri)
@@ -151,11 +151,11 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
     )
 
 
-def _keep_definitions(settings: Settings, project: Project, model: Model) -> None:
+def _keep_definitions(settings: Settings, project: Project, model: Model, bus: EventBus) -> None:
     """Apply the definitions that this version pins: it is served by them whatever the project says later."""
     versions = FeatureVersions(settings)
     try:
-        versions.apply(project, settings.user, in_order(model.features))
+        versions.apply(project, settings.user, in_order(model.features), bus)
     finally:
         versions.close()
 
