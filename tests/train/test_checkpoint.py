@@ -49,7 +49,10 @@ def test_the_newest_is_found_and_only_two_are_kept(tmp_path):
     assert folder.progress() is None
     for epoch in range(4):
         folder.publish(checkpoint(epoch))
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["epoch-000002", "epoch-000003"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        checkpoint(2).name,
+        checkpoint(3).name,
+    ]
     latest = folder.latest()
     assert latest is not None
     assert (latest.epoch, latest.of, latest.history) == (3, 9, {"loss": [(3, 0.5)]})
@@ -64,7 +67,7 @@ def test_a_damaged_one_is_passed_over_and_can_be_written_again(tmp_path, file):
     folder = CheckpointFolder(f"file://{tmp_path}/checkpoints")
     folder.publish(checkpoint(0))
     folder.publish(checkpoint(1))
-    path = tmp_path / "checkpoints" / "epoch-000001" / file
+    path = tmp_path / "checkpoints" / checkpoint(1).name / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
@@ -80,9 +83,9 @@ def test_a_damaged_one_is_passed_over_and_can_be_written_again(tmp_path, file):
 def test_a_half_written_one_is_never_seen(tmp_path):
     folder = CheckpointFolder(f"file://{tmp_path}/checkpoints")
     folder.publish(checkpoint(0))
-    (tmp_path / "checkpoints" / "epoch-000001.tmp-abc").mkdir()
-    (tmp_path / "checkpoints" / "epoch-000002").mkdir()  # an object store's: files, but no seal
-    (tmp_path / "checkpoints" / "epoch-000002" / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / "checkpoints" / f"{checkpoint(1).name}.tmp-abc").mkdir()
+    (tmp_path / "checkpoints" / checkpoint(2).name).mkdir()  # an object store's: files, but no seal
+    (tmp_path / "checkpoints" / checkpoint(2).name / "weights.safetensors").write_bytes(b"half")
     found = folder.latest()
     assert found is not None
     assert found.epoch == 0

@@ -177,9 +177,9 @@ def test_a_worker_killed_in_an_epoch_changes_nothing(undisturbed, tmp_path):
     bench.ask("kill-worker-1-epoch-2")
     outcome = bench.train()
     assert not list((tmp_path / "faults").iterdir())
-    assert any("was lost; going on after epoch 2" in note for note in bench.notes)
-    assert torch.equal(weights(outcome), weights(undisturbed[1]))  # the same additions in the same order
-    assert outcome.metrics == undisturbed[1].metrics
+    assert any("was lost; going on at step" in note for note in bench.notes)
+    # The survivor went on alone until the next one was ready: the same sums in another order.
+    assert torch.allclose(weights(outcome), weights(undisturbed[1]), atol=TOLERANCE, rtol=0)
     curve = bench.registry.curves(outcome.run_id, ["train_loss"])["train_loss"]
     assert [step for step, _ in curve] == [0, 1, 2, 3]
 
@@ -221,7 +221,7 @@ def test_a_driver_killed_and_started_again_with_more_workers_gives_one_version(
     root = str(Path(__file__).parents[2])
     child = subprocess.Popen([sys.executable, "-c", DRIVER, root, str(ray_session.home), str(tmp_path)])
     runs = bench.settings.home / "warehouse/runs/click"
-    while not list(runs.glob("*/checkpoints/epoch-000001")):  # the test's own timeout ends it
+    while not list(runs.glob("*/checkpoints/step-*-00002")):  # the test's own timeout ends it
         assert child.poll() is None, "the driver ended by itself"
         time.sleep(0.05)
     os.kill(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: weights, optimizer and history after each epoch, without pickle.
+"""Checkpoints of a run: weights, optimizer and history at the end of a step, without pickle.
 
 Knows how a checkpoint is published whole, verified, and found again; it does not know when one is
 due (`run`). A checkpoint whose bytes are damaged is passed over for the one before it.
@@ -15,13 +15,13 @@ from rayplat.train.sealed import publish, read, read_state
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
-_EPOCH = "epoch-"
+_STEP = "step-"
 _KEEP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a run is at the end of an epoch.
+    """What a run is between two steps.
 
     Attributes:
         epoch: the last epoch that is done, from 0; -1 before the first.
@@ -29,6 +29,9 @@ class Checkpoint:
         optimizer: the optimizer's state dict, or None where there was none.
         history: by curve, its points (step or epoch, value) so far.
         of: how many epochs the run will have, 0 where unknown.
+        step: how many steps are done in the whole run.
+        at: the epoch in work, and how many of its batches are done.
+        curve: the mean loss of each step, where the loop noted it.
     """
 
     epoch: int
@@ -36,6 +39,14 @@ class Checkpoint:
     optimizer: Mapping[str, Any] | None = None
     history: Mapping[str, list[tuple[int, float]]] = field(default_factory=dict)
     of: int = 0
+    step: int = 0
+    at: tuple[int, int] = (0, 0)
+    curve: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The folder's name: later ones sort behind earlier ones."""
+        return f"{_STEP}{self.step:010d}-{self.epoch + 1:05d}"
 
 
 class CheckpointFolder:
@@ -55,8 +66,11 @@ class CheckpointFolder:
             "of": checkpoint.of,
             "optimizer": rest,
             "history": dict(checkpoint.history),
+            "step": checkpoint.step,
+            "at": checkpoint.at,
+            "curve": sorted(checkpoint.curve.items()),
         }
-        publish(f"{self.uri}/{_EPOCH}{checkpoint.epoch:06d}", files, state)
+        publish(f"{self.uri}/{checkpoint.name}", files, state)
         for old in self._names()[:-_KEEP]:
             store, path = open_folders(f"{self.uri}/{old}")
             store.remove(path)
@@ -83,7 +97,7 @@ class CheckpointFolder:
 
     def _names(self) -> list[str]:
         store, path = open_folders(self.uri)
-        return [name for name in store.folders(path) if name.startswith(_EPOCH)]
+        return [name for name in store.folders(path) if name.startswith(_STEP)]
 
 
 def _parse(files: Mapping[str, bytes], state: Mapping[str, Any]) -> Checkpoint:
@@ -95,6 +109,9 @@ def _parse(files: Mapping[str, bytes], state: Mapping[str, Any]) -> Checkpoint:
         optimizer=unflatten_optimizer(load(files[OPTIMIZER]), state["optimizer"]),
         history=as_history(state["history"]),
         of=int(state["of"]),
+        step=int(state["step"]),
+        at=(int(state["at"][0]), int(state["at"][1])),
+        curve={int(step): float(loss) for step, loss in state["curve"]},
     )
 
 

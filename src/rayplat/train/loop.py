@@ -40,12 +40,12 @@ def fit(
             f"fit got epochs={epochs}, lr={lr}, weight_decay={weight_decay}",
             "give epochs >= 1, lr > 0, weight_decay >= 0",
         )
-    if run.start_epoch == 0:
+    if run.live.step == 0:
         _learn_statistics(run)
     loop = _Loop(run, epochs, batch_size, lr, weight_decay)
     for epoch in range(run.start_epoch, epochs):
-        losses = loop.epoch(epoch)
-        mean, points = _loss_curve(run, losses, epoch * loop.steps)
+        loop.epoch(epoch)
+        mean, points = _loss_curve(run, epoch * loop.steps, loop.steps)
         if not math.isfinite(mean):
             raise UserError(
                 f"the training loss is {mean} in epoch {epoch}",
@@ -83,29 +83,28 @@ class _Loop:
         self._run, self._epochs, self._batch_size, self._lr = run, epochs, batch_size, lr
         self.steps = run.batches(batch_size)
 
-    def epoch(self, epoch: int) -> torch.Tensor:
-        """Train for one epoch; the losses by step, as this rank sees them (see `global_mean`)."""
+    def epoch(self, epoch: int) -> None:
+        """Train through what is left of an epoch."""
         run = self._run
         self._network.train()
-        losses = []
-        batches = run.epoch_batches(epoch, self._batch_size)
-        for step, (x, y) in enumerate(batches, epoch * self.steps):
+        for x, y in run.epoch_batches(epoch, self._batch_size):
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(step, self.steps * self._epochs, self._lr)
+                group["lr"] = learning_rate(run.live.step, self.steps * self._epochs, self._lr)
             logits = self._network(x).float()
             loss = run.global_mean(binary_cross_entropy_with_logits(logits, y, reduction="none"))
+            run.note_loss(loss)
             self.optimizer.zero_grad()
             run.accelerator.backward(loss)
             self.optimizer.step()
-            losses.append(loss.detach())
-        return torch.stack(losses)
 
 
-def _loss_curve(
-    run: TrainRun, losses: torch.Tensor, first_step: int
-) -> tuple[float, list[tuple[int, float]]]:
-    """The epoch's mean loss over all ranks, and a thinned curve of it by global step."""
-    reduced = run.accelerator.reduce(losses, reduction="mean").cpu()
-    thin = max(1, len(reduced) // _POINTS_AN_EPOCH)
-    points = [(first_step + at, float(reduced[at : at + thin].mean())) for at in range(0, len(reduced), thin)]
-    return float(reduced.mean()), points
+def _loss_curve(run: TrainRun, first: int, steps: int) -> tuple[float, list[tuple[int, float]]]:
+    """The mean loss of an epoch's steps over all ranks, and a thinned curve of it by global step."""
+    losses = list(run.live.losses(first).values())
+    thin = max(1, steps // _POINTS_AN_EPOCH)
+    points = [(first + at, _mean(losses[at : at + thin])) for at in range(0, len(losses), thin)]
+    return _mean(losses), points
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan

@@ -27,8 +27,9 @@ from rayplat.registry.profile import profile_of
 from rayplat.registry.store import Registry
 from rayplat.train.checkpoint import as_history
 from rayplat.train.code import environment, pin_code
+from rayplat.train.elastic.controller import Progress
 from rayplat.train.evaluation import evaluate
-from rayplat.train.group import GroupSpec, Progress, run_group
+from rayplat.train.group import GroupSpec, run_group
 from rayplat.train.rows import RowSource
 from rayplat.train.worker import RunResult, WorkerTask, checkpoints_of, has_result, read_result
 
@@ -163,7 +164,7 @@ def _keep_definitions(settings: Settings, project: Project, model: Model, bus: E
 def _trained(job: _Job, progress: Progress) -> RunResult:
     if not has_result(job.run_uri):
         least, most = job.model.workers
-        spec = GroupSpec(least, most, f"{job.run_uri}/ray", job.model.name)
+        spec = GroupSpec(least, most)
         address = job.project.address or job.project.where.file
         progress("starting workers", 0.0)
         run_group(spec, WorkerTask(address, job.model.name, job.rows, job.run_uri, _THREADS), progress)

@@ -1,11 +1,11 @@
-"""What each worker does: load project and rows, call the project's function, keep the result.
+"""What each worker needs: the task, the project's model, whose fault an error is, and the result.
 
-Knows the worker's side of a run; it does not know how workers are started or how often (`group`).
+Knows the worker's side of a run; it does not know how workers are started or who they are (`elastic`).
 """
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from rayplat.train import sealed
 from rayplat.train.checkpoint import WEIGHTS, CheckpointFolder, as_history, on_cpu
 from rayplat.train.policy import Cause
 from rayplat.train.rows import RowSource
+from rayplat.train.run import TrainRun
 
 PROBABILITIES = "probabilities.safetensors"
 _PEER_LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
@@ -83,59 +84,34 @@ def read_result(run_uri: str) -> RunResult:
     )
 
 
-def work(task: WorkerTask, report: Callable[[Mapping[str, float]], None]) -> None:
-    """Train on this worker, to the end.
+def declared(task: WorkerTask) -> Model:
+    """The model that a task names, from its project.
 
     Raises:
-        TrainFunctionError: the project's function failed.
-        RayplatError: the project or the rows cannot be had.
+        ProjectError: the project does not load here.
+        NotFoundError: it has no such model.
     """
-    from accelerate import Accelerator
-
-    from rayplat.train.run import TrainRun
-
     project = load_project(task.project)
     model = next((m for m in project.models if m.name == task.model), None)
     if model is None:
         raise NotFoundError(
             f"project {task.project!r} has no model {task.model!r}", "declare it, or correct the name"
         )
-    gpu = torch.cuda.is_available()
-    accelerator = Accelerator(
-        cpu=not gpu, mixed_precision="bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    )
-    # After Accelerate, which takes the whole machine for itself where nothing is said.
-    torch.set_num_threads(task.threads)
-    rows = task.rows.read()
-    with _UserCode(model):
-        run = TrainRun(
-            rows=rows,
-            build=model.network,
-            seed=model.seed,
-            checkpoints=checkpoints_of(task.run_uri),
-            accelerator=accelerator,
-            report=report,
-        )
-        model.train(run)
-        probabilities = run.test_probabilities()
-    if run.rank == 0:
-        _keep(task.run_uri, RunResult(run.network.state_dict(), probabilities, run.history, run.world_size))
-    accelerator.wait_for_everyone()
+    return model
 
 
-def _keep(run_uri: str, result: RunResult) -> None:
+def keep_result(run_uri: str, run: TrainRun, probabilities: NDArray[np.float32]) -> None:
+    """Write down what the run came to: durable when this returns."""
     from safetensors.torch import save
 
     files = {
-        WEIGHTS: save(on_cpu(result.weights)),
-        PROBABILITIES: save({"probability": torch.from_numpy(result.probabilities.astype(np.float32))}),
+        WEIGHTS: save(on_cpu(run.network.state_dict())),
+        PROBABILITIES: save({"probability": torch.from_numpy(probabilities.astype(np.float32))}),
     }
-    sealed.publish(
-        f"{run_uri}/result", files, {"history": dict(result.history), "world_size": result.world_size}
-    )
+    sealed.publish(f"{run_uri}/result", files, {"history": dict(run.history), "world_size": run.world_size})
 
 
-class _UserCode:
+class UserCode:
     """Turns an error of the project's code into one that says where in its file it was raised.
 
     The message is text alone: the project's own exception classes may not exist at the driver.

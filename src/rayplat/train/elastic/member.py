@@ -1,0 +1,161 @@
+"""A member of the group: one process that trains in one generation after the other.
+
+Knows how a worker's process goes through generations, and what it tells its controller; it does not know
+who else there is, nor when a generation ends (`controller`).
+"""
+
+import contextlib
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rayplat.core.errors import RayplatError
+from rayplat.core.project.model import Model
+from rayplat.train.checkpoint import CheckpointFolder
+from rayplat.train.elastic.agreement import NOTHING, agree, progress
+from rayplat.train.elastic.facts import Generation
+from rayplat.train.elastic.link import ControllerGoneError, Link
+from rayplat.train.elastic.process_group import OwnStore, process_group
+from rayplat.train.live_state import LiveState
+from rayplat.train.policy import Cause
+from rayplat.train.rows import Rows
+from rayplat.train.run import TrainRun, fresh
+from rayplat.train.worker import UserCode, WorkerTask, cause_of, checkpoints_of, declared, keep_result
+
+
+class LeaveError(BaseException):
+    """Leaves the project's function between two steps. No `Exception`: the project must not catch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a member finds its controller, and how it is known there. Travels to it as a value."""
+
+    door: str
+    secret: str
+    id: str
+    host: str
+    collective_timeout_s: float
+
+
+class Member:
+    """One worker's process from its start to the run's end.
+
+    Args:
+        task: what is trained.
+        place: its own.
+    """
+
+    def __init__(self, task: WorkerTask, place: Place) -> None:
+        self._task = task
+        self._place = place
+        self._link = Link(place.door, place.secret, place.id)
+        self._live: LiveState | None = None
+        self._checkpoints: CheckpointFolder = checkpoints_of(task.run_uri)
+
+    def train(self) -> None:
+        """Train in every generation that this member is in, until the run is over."""
+        try:
+            model, rows = declared(self._task), self._task.rows.read()
+            own = OwnStore(self._place.host)
+            self._link.say("ready", store=own.address)
+            while self._generation(model, rows, own):
+                self._link.say("waiting", step=progress(self._live)[0])
+        except ControllerGoneError:
+            return
+        except RayplatError as error:
+            self._fail(error, error.what, error.mend)
+        # The last door of the process: whatever it is, the controller tells the user.
+        except Exception as error:
+            self._fail(error, "".join(traceback.format_exception(error)), "")
+        finally:
+            self._link.close()
+
+    def _generation(self, model: Model, rows: Rows, own: OwnStore) -> bool:
+        """Train in the next generation; whether there may be another one for this member."""
+        generation = self._link.next_generation()
+        rank = generation.members.index(self._place.id)
+        try:
+            self._train_in(generation, rank, model, rows, own)
+        except LeaveError:
+            pass
+        except Exception as error:
+            if cause_of(error) is Cause.CODE:
+                raise
+            # The frames of the trace hold the wrapped network and its buffers.
+            traceback.clear_frames(error.__traceback__)
+        else:
+            self._link.say("done")
+            return False
+        if self._live is not None:
+            self._live.unprepare()
+            self._live.undo_step()
+        if self._link.stop.is_set():
+            self._stop(rank)
+            return False
+        return True
+
+    def _train_in(self, generation: Generation, rank: int, model: Model, rows: Rows, own: OwnStore) -> None:
+        timeout = self._place.collective_timeout_s
+        with process_group(generation, rank, own, self._task.threads, timeout) as accelerator:
+            live, mine = self._begin(model, rows, rank)
+            agree(live, mine, rank, len(generation.members))
+            self._live = live
+            live.network.to(accelerator.device)
+            self._link.say("training", step=live.step, generation=generation.number)
+            run = TrainRun(
+                rows=rows,
+                build=model.network,
+                seed=model.seed,
+                checkpoints=self._checkpoints,
+                accelerator=accelerator,
+                report=self._report if rank == 0 else _nothing,
+                live=live,
+                boundary=self._between_steps,
+            )
+            with UserCode(model):
+                model.train(run)
+                probabilities = run.test_probabilities()
+            if rank == 0:
+                keep_result(self._task.run_uri, run, probabilities)
+            accelerator.wait_for_everyone()
+
+    def _begin(self, model: Model, rows: Rows, rank: int) -> tuple[LiveState, tuple[int, int]]:
+        """The state to begin a generation with, and how far it is."""
+        if self._live is not None and not self._live.changing:
+            return self._live, progress(self._live)
+        live = fresh(model.network, rows, model.seed)
+        # One reads the checkpoint and gives it to the others: all begin with the same one.
+        found = self._checkpoints.latest() if rank == 0 else None
+        if found is None:
+            return live, NOTHING
+        live.take(found)
+        return live, progress(live)
+
+    def _between_steps(self, run: TrainRun) -> None:
+        link = self._link
+        link.say_step(run.live.step)
+        if link.save.is_set():
+            link.save.clear()
+            run.save()
+            link.say("saved", step=run.live.step)
+        if link.regroup.is_set() or link.stop.is_set():
+            raise LeaveError
+
+    def _stop(self, rank: int) -> None:
+        if rank == 0 and self._live is not None and not self._live.changing:
+            self._checkpoints.publish(self._live.as_checkpoint())
+        self._link.say("stopped", step=progress(self._live)[0])
+
+    def _report(self, metrics: Mapping[str, float]) -> None:
+        self._link.say("report", metrics=dict(metrics))
+
+    def _fail(self, error: Exception, what: str, mend: str) -> None:
+        cause = cause_of(error)
+        self._link.say("failed", cause=cause.value, told=what, mend=mend)
+        with contextlib.suppress(OSError):
+            self._link.close()
+
+
+def _nothing(metrics: Mapping[str, float]) -> None:
+    """Rank 0 tells for all."""

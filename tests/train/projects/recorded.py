@@ -1,0 +1,70 @@
+"""A project whose training writes down which rows each step of each worker has, and takes its time."""
+
+import os
+import time
+from pathlib import Path
+
+import polars as pl
+import torch
+
+import rayplat as rp
+from rayplat.train.loop import fit
+from rayplat.train.tabular import TabularNet
+
+HERE = Path(__file__).parent
+EPOCHS, BATCH = 3, 64
+
+recorded = rp.Project("recorded", owner="tests@example.com")
+visits = recorded.table(
+    "raw.visits",
+    key="visit",
+    event_time="at",
+    columns={"visit": "int64", "at": "timestamp", "a": "float64", "b": "float64", "c": "float64"},
+)
+outcomes = recorded.table(
+    "raw.outcomes",
+    key="visit",
+    event_time="at",
+    columns={"visit": "int64", "at": "timestamp", "clicked": "bool"},
+)
+own = recorded.request_view(
+    "own",
+    source=visits,
+    features={"a": pl.col("a"), "b": pl.col("b"), "c": pl.col("c"), "d": pl.col("a") * 2},
+)
+
+
+def network(inputs: int) -> torch.nn.Module:
+    return TabularNet(inputs, hidden=(16, 8))
+
+
+@recorded.model(
+    "recorded",
+    rows=visits,
+    label=rp.Label(outcomes, pl.col("clicked"), on="visit"),
+    features=[own],
+    train_until="2013-02-01",
+    test_until="2013-03-01",
+    network=network,
+    workers=(1, 3),
+    seed=3,
+)
+def train(run: rp.TrainRun) -> None:
+    batches = run.epoch_batches
+
+    def watched(epoch, batch_size):
+        for x, y in batches(epoch, batch_size):
+            write(run, epoch, x)
+            time.sleep(float(os.environ.get("STEP_S", "0.05")))
+            yield x, y
+
+    run.epoch_batches = watched
+    fit(run, epochs=EPOCHS, batch_size=BATCH, lr=0.01)
+
+
+def write(run: rp.TrainRun, epoch: int, x: torch.Tensor) -> None:
+    """Which attempt of which step has which rows: a row is known by its second value's bits."""
+    rows = ",".join(x[:, 1].numpy().view("uint32").astype(str))
+    line = f"{time.monotonic_ns()} {run.live.step} {epoch} {run.rank} {run.world_size} {os.getpid()} {rows}\n"
+    with (HERE / f"steps-{os.getpid()}.txt").open("a") as file:
+        file.write(line)
