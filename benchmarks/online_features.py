@@ -4,11 +4,12 @@ Run: .venv/bin/python benchmarks/online_features.py [--json] [--quick]
 
 The work: 20,000 entities of 50 floats; 1, 100 or 500 of them a request, keys drawn from one seeded stream,
 JSON in and JSON out. Servers and the load generator are processes of their own; servers are asked in turns,
-and their answers are compared to the bit first. `feast` is Feast's feature server over its SQLite store;
-`asgi_lmdb` is what could be written by hand: uvicorn without framework, the JSON of each entity in LMDB, no
-types, no times, no checks. `rayplat_binary` is rayplat's binary form, `rayplat_feast` its answer to Feast's
-own question. The claims of `serve` ask Ray Serve behind its HAProxy. The limit of one row is an echo of
-as many bytes.
+and their answers are compared to the bit first. `rayplat` logs every vector before it answers, as it does
+unless told otherwise; `rayplat_unlogged` does not. `rayplat_binary` is its binary form, `rayplat_feast` its
+answer to Feast's own question, both logged. `feast` is Feast's server over its SQLite store. `asgi_lmdb`,
+`asgi_sqlite` and `asgi_redis` are what could be written by hand: uvicorn without framework, the JSON of each
+entity in that store, no types, no times, no checks, no log. The claims of `serve` ask Ray Serve behind its
+HAProxy. The limit of one row is an echo of as many bytes.
 
 From an event to its effect: records of about 120 bytes, 10,000 a second over 2 partitions, through the
 ingest service into the lakehouse and from there into two views of 5,000 entities, row transforms and
@@ -25,9 +26,10 @@ from pathlib import Path
 
 from harness import Claim, interleave, main
 from online_load import ask, connect, key_batches, request, values
-from online_servers import feast, fill_lmdb, fill_rayplat, frame, server
+from online_servers import feast, fill_bare, fill_rayplat, frame, server
 
 LOAD = Path(__file__).with_name("online_load.py")
+SERVERS = ("rayplat", "rayplat_unlogged", "asgi_lmdb", "asgi_sqlite", "asgi_redis", "echo")
 Taken = dict[str, list[dict[str, float]]]
 Shape = tuple[int, int]
 """Entities a request, and connections."""
@@ -81,13 +83,13 @@ def claim(name: str, unit: str, taken: Taken, what: str, note: str = "") -> Clai
 
 def http(quick: bool) -> list[Claim]:
     """The claims about answers."""
-    runs, seconds, within = (2, 0.3, 5.0) if quick else (5, 0.7, 25.0)
+    runs, seconds, within = (1, 0.3, 3.0) if quick else (5, 0.7, 25.0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         home = Path(folder)
         rows = frame()
         fill_rayplat(home, rows)
-        fill_lmdb(home, rows)
-        ports = {name: stack.enter_context(server(name, home)) for name in ("rayplat", "asgi_lmdb", "echo")}
+        fill_bare(home, rows)
+        ports = {name: stack.enter_context(server(name, home)) for name in SERVERS}
         ports["feast"] = stack.enter_context(feast(home, rows))
         ports["rayplat_binary"] = ports["rayplat_feast"] = ports["rayplat"]
         compare(ports)
@@ -100,21 +102,24 @@ def http(quick: bool) -> list[Claim]:
             claim("online_100_rows_p50_us", "us", hundred, "p50"),
             claim("online_100_rows_p99_us", "us", hundred, "p99"),
         ]
-        if not quick:
-            more = measured(many, (500, 1), runs, seconds, within)
-            claims.append(claim("online_500_rows_p50_us", "us", more, "p50"))
         eight = measured(ports, (1, 8), runs, seconds, within)
         claims.append(claim("online_rps", "requests/s", eight, "rps", "8 connections, 1 row"))
-        if quick:
-            print("--quick: fewer events, and nothing through Ray Serve or with 500 rows", file=sys.stderr)
-            return claims
-        return [*claims, *through_serve(home, ports["feast"], runs, seconds)]
+        for rows_, width in () if quick else ((500, 1), (100, 8), (500, 8)):
+            more = measured(many, (rows_, width), runs, seconds, within)
+            name = f"online_{rows_}_rows_p50_us" if width == 1 else f"online_{rows_}_rows_8_p50_us"
+            claims.append(claim(name, "us", more, "p50", f"{width} connections"))
+        return claims
 
 
-def through_serve(home: Path, feast_port: int, runs: int, seconds: float) -> list[Claim]:
+def through_serve() -> list[Claim]:
     """The claims about answers through Ray Serve; it runs alone beside Feast's server."""
-    with server("rayplat_serve", home) as port:
-        taken = measured({"rayplat_serve": port, "feast": feast_port}, (1, 1), runs, seconds, None)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        home = Path(folder)
+        rows = frame()
+        fill_rayplat(home, rows)
+        asked = stack.enter_context(feast(home, rows))
+        port = stack.enter_context(server("rayplat_serve", home))
+        taken = measured({"rayplat_serve": port, "feast": asked}, (1, 1), 5, 0.7, None)
     taken["rayplat"] = taken.pop("rayplat_serve")
     note = "1 row through Ray Serve"
     return [
@@ -126,7 +131,10 @@ def through_serve(home: Path, feast_port: int, runs: int, seconds: float) -> lis
 def measure(quick: bool) -> Sequence[Claim]:
     from online_stream import event_to_online
 
-    return [*http(quick), event_to_online(quick)]
+    if quick:
+        print("--quick: fewer events, and nothing through Ray Serve or with 500 rows", file=sys.stderr)
+        return [*http(quick), event_to_online(quick)]
+    return [*http(quick), *through_serve(), event_to_online(quick)]
 
 
 if __name__ == "__main__":

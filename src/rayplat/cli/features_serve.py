@@ -19,9 +19,7 @@ Port = Annotated[int, typer.Option(min=0, max=65_535, help="Where to listen; 0: 
 Host = Annotated[str, typer.Option(help="The address to listen at. Nobody is asked for a token.")]
 Workers = Annotated[int, typer.Option(min=1, max=256, help="Processes that share the port.")]
 
-Log = Annotated[
-    bool, typer.Option(help="Log every vector before it is answered, for `features prove`; about 1 ms each.")
-]
+Log = Annotated[bool, typer.Option(help="Log every vector before it is answered, for `features prove`.")]
 
 
 def serve(

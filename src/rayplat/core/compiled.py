@@ -22,3 +22,10 @@ def compiled(function: Function) -> Function:
     import numba
 
     return cast("Function", numba.njit(cache=True, nogil=True, fastmath=False)(function))
+
+
+def inlined(function: Function) -> Function:
+    """As `compiled`, for a part of another kernel: its code is put in the place of each call."""
+    import numba
+
+    return cast("Function", numba.njit(inline="always", nogil=True, fastmath=False)(function))

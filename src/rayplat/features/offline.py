@@ -20,9 +20,15 @@ from rayplat.features.lake import Indexes, Lake, LakeTable, pinned, read_pinned,
 from rayplat.features.plan import plan
 from rayplat.features.point_in_time import FEW, join
 from rayplat.features.questions import keys_as
+from rayplat.features.windows.reading import read_reached
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+    from rayplat.features.join.stream import Asking
+
+Askings = dict[tuple[tuple[str, ...], tuple[tuple[str, pl.DataType], ...]], "Asking"]
+"""Questions by asking columns, names and types of the key: what several sources are asked alike."""
 
 
 @overload
@@ -138,8 +144,9 @@ def _answers(  # noqa: PLR0917 - the arguments of `get_historical_features`
             together[view.source.name, view.entity, view.asks].append(view)
         else:
             found.append(derived_features(rows, view))
+    askings: Askings = {}
     for sharing in together.values():
-        found += _of_source(rows, at, sharing, lake, snapshots, few)
+        found += _of_source(rows, at, sharing, lake, snapshots, few, askings)
     return found
 
 
@@ -150,18 +157,24 @@ def _of_source(  # noqa: PLR0917 - the arguments of `get_historical_features`
     lake: Lake,
     snapshots: Mapping[str, int],
     few: int,
+    askings: Askings,
 ) -> list[pl.DataFrame]:
     """The features of views that share source, entity and asking columns."""
     latest = [view for view in views if not view.windowed]
     name = views[0].source.name
     if latest and _many(rows, lake.table(name), snapshots.get(name), few):
-        found = _streamed(rows, at, latest, lake, snapshots)
+        found = _streamed(rows, at, latest, lake, snapshots, askings)
         views = [view for view in views if view.windowed]
     else:
         found = []
     if views:
         columns = list(dict.fromkeys(c for view in views for c in plan(view).columns))
-        source = read_pinned(lake, name, columns, snapshots)
+        source = None
+        windowed = rows.height > 0 and all(view.windowed for view in views)
+        if windowed and _many(rows, lake.table(name), snapshots.get(name), few):
+            source = read_reached(views, asked_at(rows, at), lake, snapshots)
+        if source is None:
+            source = read_pinned(lake, name, columns, snapshots)
         found += [join(rows, at, view, source).select(view.names) for view in views]
     return found
 
@@ -170,8 +183,13 @@ def _many(rows: pl.DataFrame, table: LakeTable, snapshot: int | None, few: int) 
     return snapshot is not None and rows.height + table.count(snapshot) > few
 
 
-def _streamed(
-    rows: pl.DataFrame, at: str, views: Sequence[FeatureView], lake: Lake, snapshots: Mapping[str, int]
+def _streamed(  # noqa: PLR0917 - the arguments of `get_historical_features`
+    rows: pl.DataFrame,
+    at: str,
+    views: Sequence[FeatureView],
+    lake: Lake,
+    snapshots: Mapping[str, int],
+    askings: Askings,
 ) -> list[pl.DataFrame]:
     """Row transforms, without the source ever being in memory as a whole."""
     # Imported here: kernels are loaded only by who has many rows.
@@ -182,7 +200,10 @@ def _streamed(
     stored = lake.table(table.name)
     schema, snapshot = pinned(stored, table.name, columns, snapshots)
     kinds = to_frame(schema.empty_table()).select(views[0].entity).schema
-    asking = Asking(keys_as(kinds, rows, views[0].asks), asked_at(rows, at))
+    same = (views[0].asks, tuple(kinds.items()))
+    if same not in askings:
+        askings[same] = Asking(keys_as(kinds, rows, views[0].asks), asked_at(rows, at))
+    asking = askings[same]
     return features(plans, Source(table, schema, stored.parts(schema.names, snapshot)), asking)
 
 

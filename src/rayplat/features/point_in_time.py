@@ -20,6 +20,7 @@ import polars as pl
 
 from rayplat.core.errors import BugError, UserError
 from rayplat.core.project.view import FeatureView
+from rayplat.core.project.window import KINDS
 from rayplat.features.definition import OFFSET, PARTITION
 from rayplat.features.derived import with_defaults
 from rayplat.features.instants import Int64s, asked_at
@@ -60,7 +61,8 @@ def join(
         view: the view.
         source: rows of the view's source, with the columns that `definition.source_columns` names and,
             where the table has them, the system columns.
-        few: up to so many rows are sorted; more are streamed (see `join.stream`), with the same answers.
+        few: up to so many rows are sorted; more are streamed (see `join.stream`), or of windows cut in blocks
+            (see `windows.unsorted`), with the same answers.
 
     Raises:
         UserError: a column is missing or of the wrong kind, or the definition cannot be trusted.
@@ -72,8 +74,15 @@ def join(
         )
     prepared = plan(view)
     held = needed(source, prepared)
-    if not prepared.windows and rows.height + held.height > few:
-        return rows.hstack(_streamed(prepared, rows, at, held))
+    if rows.height + held.height > few:
+        if not prepared.windows:
+            return rows.hstack(_streamed(prepared, rows, at, held))
+        if all(feature.kind in KINDS for feature in prepared.windows):
+            # Imported here: kernels are loaded only by who has many rows.
+            from rayplat.features.windows.unsorted import features
+
+            asking = keys_as(held.select(view.entity).schema, rows, view.asks)
+            return rows.hstack(with_defaults(features(prepared, held, asking, asked_at(rows, at)), view))
     questions = ask(held, rows, view.entity, asked_at(rows, at), view.asks)
     found = answer(prepared, held, number_entities(held, view.entity), questions).features
     return rows.hstack(with_defaults(found, view))

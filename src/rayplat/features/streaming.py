@@ -20,6 +20,7 @@ from rayplat.core.project.project import Project
 from rayplat.core.project.view import FeatureView
 from rayplat.core.telemetry import counter, gauge, get_logger
 from rayplat.features.materialize import MaterializeReport
+from rayplat.features.online.collector import UNCOLLECTED
 
 Bring = Callable[[Sequence[FeatureView]], Sequence[MaterializeReport]]
 """Brings views up to their sources' current snapshots; called on one thread only."""
@@ -141,7 +142,8 @@ class OnlineFollower:
     def _turn(self, table: str, since: float) -> bool:
         """Bring one table's views up; False where that must be tried again."""
         try:
-            self._bring([view for view in self._views if view.source.name == table])
+            with UNCOLLECTED:
+                self._bring([view for view in self._views if view.source.name == table])
         except NotFoundError:
             # The ingest has not made the table yet; its first commit comes.
             return True

@@ -72,10 +72,10 @@ def timeline(source: pl.DataFrame, table: Table, code: Int64s) -> Timeline:
     Raises:
         UserError: a time column is missing or is no UTC time.
     """
-    event, event_null = _times(source, table.event_time or table.known_at, table)
+    event, event_null = times(source, table.event_time or table.known_at, table)
     known, known_null = event, event_null
     if table.told_by != (table.event_time or table.known_at):
-        known, known_null = _times(source, table.told_by, table)
+        known, known_null = times(source, table.told_by, table)
     keep = (code >= 0) & ~event_null & ~known_null
     order = _order(source, code, event, known, keep)
     if _is_range(order, source.height):
@@ -93,7 +93,16 @@ def _gather(column: pl.Series, order: Int64s) -> pl.Series:
     return pl.Series(column.name, taken).cast(column.dtype)
 
 
-def _times(source: pl.DataFrame, column: str | None, table: Table) -> tuple[Int64s, np.ndarray]:
+def times(source: pl.DataFrame, column: str | None, table: Table) -> tuple[Int64s, np.ndarray]:
+    """A column of times in microseconds, and where it is null.
+
+    Args:
+        source: the rows; `table`: their declaration, for the message.
+        column: None: the rows were always so.
+
+    Raises:
+        UserError: the column is missing or is no UTC time.
+    """
     if column is None:
         return np.full(source.height, BEGINNING), np.zeros(source.height, dtype=bool)
     series = instants(source, column, f"the rows of {table.name!r}")

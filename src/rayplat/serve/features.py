@@ -13,6 +13,7 @@ from rayplat.core.telemetry import configure_logging
 from rayplat.serve.proxy import ensure_proxy
 
 if TYPE_CHECKING:
+    from rayplat.features.parity.log import FeatureLog
     from rayplat.features.server.asgi import FeaturesApp
 
 APPLICATION = "features"
@@ -26,6 +27,7 @@ class FeaturesSpec:
 
     settings: Settings
     project: str
+    log: bool = True
 
 
 class FeaturesReplica:
@@ -38,14 +40,28 @@ class FeaturesReplica:
         """The application that Ray Serve sends requests to."""
         from rayplat.features.online.opening import open_online
         from rayplat.features.server.asgi import FeaturesApp
+        from rayplat.features.server.drain import draining
 
         settings = self._spec.settings
         configure_logging(settings.log)
         local = settings.online.startswith("lmdb:")
-        return FeaturesApp(load_project(self._spec.project), open_online(settings), local=local)
+        log = _open_log(settings) if self._spec.log else None
+        # It ends with the replica's process.
+        self._draining = draining(settings, None if log is None else _open_log)
+        self._draining.__enter__()
+        return FeaturesApp(load_project(self._spec.project), open_online(settings), local=local, log=log)
 
 
-def deploy_features(settings: Settings, project: str, *, replicas: int = 1, cpus: float = 1.0) -> str:
+def _open_log(settings: Settings) -> "FeatureLog":
+    from rayplat.data.lakehouse.catalog import Lakehouse
+    from rayplat.features.parity.log import open_feature_log
+
+    return open_feature_log(settings, Lakehouse(settings))
+
+
+def deploy_features(
+    settings: Settings, project: str, *, replicas: int = 1, cpus: float = 1.0, log: bool = True
+) -> str:
     """Serve a project's online features; returns when replicas are ready. Ray must be connected.
 
     Args:
@@ -53,6 +69,7 @@ def deploy_features(settings: Settings, project: str, *, replicas: int = 1, cpus
         project: its address, as the replicas' nodes find it.
         replicas: how many processes answer.
         cpus: of each.
+        log: whether every vector is written to the log, under the home of the node, before it is answered.
 
     Returns:
         where they answer: the paths of the feature server follow, such as `/get-online-features`.
@@ -60,7 +77,7 @@ def deploy_features(settings: Settings, project: str, *, replicas: int = 1, cpus
     from ray import serve
 
     base = ensure_proxy(settings)
-    spec = FeaturesSpec(settings, project)
+    spec = FeaturesSpec(settings, project, log)
     declared = serve.deployment(
         name="features",
         num_replicas=replicas,

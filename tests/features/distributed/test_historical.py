@@ -1,8 +1,8 @@
 """Cut by entity and put together again: the rows of one process, whatever the number of tasks."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -152,6 +152,53 @@ def test_rows_of_equal_times_in_different_shares() -> None:
         assert_frame_equal(by_tasks(lake, asking, [latest_view()], Limits(), width), wanted, check_exact=True)
 
 
+class Counting(ManyParts):
+    """Knows how many rows of its parts were read."""
+
+    read_rows = 0
+
+    def parts(self, columns: Sequence[str], snapshot_id: int | None = None) -> list[Part]:
+        return [CountedPart(part.frame, self) for part in super().parts(columns, snapshot_id)]
+
+
+@dataclass(frozen=True, slots=True)
+class CountedPart(FramePart):
+    of: Counting
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        self.of.read_rows += self.rows
+        return FramePart(self.frame).batches(columns)
+
+
+def test_windows_read_only_the_parts_that_they_reach() -> None:
+    lake = FakeLake()
+    lake.tell("raw.events", frame(events(*(("ab"[i % 2], i / 10, i / 10, float(i)) for i in range(1_000)))))
+    told = lake.tables["raw.events"]
+    table = Counting(told.columns, told.first_id, told.snapshots, told.rows)
+    lake.tables["raw.events"] = table
+    rows = pl.DataFrame(
+        {"entity": ["a", "b", None], "at": [hour(50), hour(51), hour(50)], "x": [0.0] * 3},
+        schema={"entity": pl.String, "at": TIME, "x": pl.Float64},
+    )
+    pins, views = pin(lake, ["raw.events"]), [window_view()]
+    wanted = get_historical_features(rows, "at", views, lake, pins)
+    assert wanted["recent__count_5h"].to_list() == [25, 25, None]
+    assert table.read_rows == 0
+    assert_frame_equal(get_historical_features(rows, "at", views, lake, pins, few=0), wanted)
+    assert 60 <= table.read_rows < 100
+    table.read_rows = 0
+    asking = Asking("at", views, lake, pins, Limits(events=30, share=20))
+    made = answered(Here(), [rows.to_arrow(compat_level=pl.CompatLevel.oldest())], [3], asking)
+    assert_frame_equal(pl.DataFrame(made[0]), wanted)
+    assert 60 <= table.read_rows < 100
+    never = rows.with_columns(at=pl.lit(hour(-90)))
+    assert get_historical_features(never, "at", views, lake, pins, few=0)["recent__rows_5h"].to_list() == [
+        0,
+        0,
+        None,
+    ]
+
+
 def test_shares_of_neighbouring_parts() -> None:
     assert layout.shares([5, 5, 5, 5], 2) == [(0, 2), (2, 4)]
     assert layout.shares([0, 9, 0, 1], 2) == [(0, 2), (2, 4)]
@@ -198,12 +245,15 @@ def test_every_row_is_in_one_piece_and_in_order() -> None:
 
 
 def test_how_work_is_cut() -> None:
-    limits = Limits(here_rows=10, here_bytes=100, events=50, questions=20)
+    limits = Limits(here_rows=10, here_bytes=100, events=50, bytes=1000, questions=20)
     assert stays_here(10, 100, limits)
     assert not stays_here(11, 1, limits)
     assert not stays_here(1, 101, limits)
-    assert [partitions(e, q, limits) for e, q in [(0, 0), (50, 20), (51, 1), (1, 61)]] == [1, 1, 2, 4]
-    assert partitions(10**9, 0, limits) == 1 << 16
+    assert [partitions(e, q, 8, limits) for e, q in [(0, 0), (50, 20), (51, 1), (1, 61)]] == [1, 1, 2, 4]
+    assert [partitions(50, 20, row, limits) for row in (20, 21, 200)] == [1, 2, 10]
+    assert partitions(10**9, 0, 8, limits) == 1 << 16
+    columns = [("k", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("s", pa.string()), ("b", pa.bool_())]
+    assert layout.row_bytes(pa.schema(columns)) == 8 + 8 + 32 + 1
     assert slices([0, 1, 40, 41, 200], limits) == [0, 1, 1, 3, 10]
     assert layout.slices([], limits) == []
 

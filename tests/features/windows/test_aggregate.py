@@ -19,6 +19,7 @@ from rayplat.features.questions import ask, number_entities
 from rayplat.features.timeline import timeline
 from rayplat.features.windows import large
 from rayplat.features.windows.aggregate import aggregate
+from rayplat.features.windows.blocks import Rows
 from tests.features import oracle
 from tests.features.aggregates.nasty import FLOATS, INTEGERS, TEXTS, same
 from tests.features.worlds import TIME, asking, hour, project
@@ -227,7 +228,8 @@ def test_many_questions_in_parts_are_the_questions_one_by_one():
     line = timeline(rows, declared.source, number_entities(rows, ("entity",)))
     questions = ask(rows, asked, ("entity",), asked_at(asked, "at"))
     whole, newest = aggregate(plan(declared), line, questions, PYTHON)
-    parts, newest_of_parts = large.aggregate(plan(declared).windows, line, questions, part=50)
+    blocks = Rows(line.code.astype(np.int32), line.event, line.known)
+    parts, newest_of_parts = large.aggregate(plan(declared).windows, blocks, line.frame, questions, size=50)
     assert pl.DataFrame(parts).select(whole.columns).equals(whole)
     assert newest_of_parts.tolist() == newest.tolist()
 

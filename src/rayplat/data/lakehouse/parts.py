@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rayplat.data.lakehouse.scan import Scan
 from rayplat.data.lakehouse.stored import ScanFile, StoredFile
@@ -22,6 +23,7 @@ class RowGroup:
     Attributes:
         rows: how many rows it has.
         least, greatest: by column, as integers; columns whose bounds the footer does not tell are left out.
+        footer: of the file, so that it is read once.
     """
 
     scan: Scan
@@ -30,6 +32,7 @@ class RowGroup:
     rows: int
     least: dict[str, int]
     greatest: dict[str, int]
+    footer: pq.FileMetaData
 
     def bounds(self, column: str) -> tuple[int, int] | None:
         """Least and greatest value as integers (times: microseconds); None where the footer does not say."""
@@ -41,7 +44,7 @@ class RowGroup:
         Raises:
             IntegrityError: the file is not what was written.
         """
-        stored = self.scan.open(self.file)
+        stored = self.scan.open(self.file, self.footer)
         try:
             yield from stored.batches(self.number, columns, BATCH)
         finally:
@@ -68,4 +71,4 @@ def _row_group(scan: Scan, file: ScanFile, stored: StoredFile, number: int) -> R
     told = {name: stored.bounds(number, name) for name in scan.wanted.columns}
     least = {name: bounds[0] for name, bounds in told.items() if bounds}
     greatest = {name: bounds[1] for name, bounds in told.items() if bounds}
-    return RowGroup(scan, file, number, stored.rows(number), least, greatest)
+    return RowGroup(scan, file, number, stored.rows(number), least, greatest, stored.footer)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
@@ -80,12 +81,12 @@ class Scan:
         )
         return replace(self, wanted=replace(self.wanted, columns=tuple(columns), schema=schema))
 
-    def open(self, file: ScanFile) -> StoredFile:
-        """Open one of the files; verified if its turn has come."""
+    def open(self, file: ScanFile, footer: pq.FileMetaData | None = None) -> StoredFile:
+        """Open one of the files, whose `footer` may be known; verified if its turn has come."""
         chosen = self.verify == "always" or (
             self.verify == "sampled" and random.random() < self.fraction  # noqa: S311  # a sample, not a secret
         )
-        return StoredFile(file, self.wanted, verify=chosen)
+        return StoredFile(file, self.wanted, verify=chosen, footer=footer)
 
     def arrow(self) -> pa.Table:
         """All rows.

@@ -7,6 +7,7 @@ and how a file is proved before its rows are used; it does not know which files 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,14 +62,22 @@ class StoredFile:
         file: which one.
         wanted: what is to be read of it.
         verify: whether its bytes are compared with the digest in its name before anything is read.
+        footer: its metadata, where it was read before.
 
     Raises:
         IntegrityError: the bytes are not what was written, or the file is no Parquet file or not there.
         UnavailableError: the storage does not answer.
     """
 
-    def __init__(self, file: ScanFile, wanted: Wanted, *, verify: bool = False) -> None:
-        self._file, self._wanted = file, wanted
+    def __init__(
+        self,
+        file: ScanFile,
+        wanted: Wanted,
+        *,
+        verify: bool = False,
+        footer: pq.FileMetaData | None = None,
+    ) -> None:
+        self._file, self._wanted, self._footer = file, wanted, footer
         system, inside = wanted.systems(file.path)
         self._local = inside if isinstance(system, pafs.LocalFileSystem) else None
         try:
@@ -88,14 +97,14 @@ class StoredFile:
         if self._local is not None:
             if verify:
                 self._check(sha256_of(system, inside))
-            return pq.ParquetFile(inside, memory_map=True)
+            return pq.ParquetFile(inside, memory_map=True, metadata=self._footer)
         if verify:
             # Read once: what was hashed is what is decoded.
             with system.open_input_file(inside) as source:
                 content = source.read_buffer()
             self._check(hashlib.sha256(content).hexdigest())
             return pq.ParquetFile(pa.BufferReader(content))
-        return pq.ParquetFile(system.open_input_file(inside), pre_buffer=True)
+        return pq.ParquetFile(system.open_input_file(inside), pre_buffer=True, metadata=self._footer)
 
     def _check(self, found: str) -> None:
         promised = digest_of(self._file.path)
@@ -122,7 +131,7 @@ class StoredFile:
     def row_groups(self) -> list[int]:
         """The numbers of the row groups that may have rows for the filter."""
         count = self._parquet.num_row_groups
-        if self._wanted.where is None or count == 0 or not self._same_as_table():
+        if self._wanted.where is None or count == 0 or not self._same_as_table:
             return list(range(count))
         if self._local is None:
             return list(range(count)) if count == 1 else self._pruned(*self._wanted.systems(self._file.path))
@@ -133,12 +142,12 @@ class StoredFile:
         kept = fragment.subset(filter=self._wanted.where, schema=plain(self._parquet.schema_arrow))
         return [group.id for group in kept.row_groups]
 
+    @cached_property
     def _same_as_table(self) -> bool:
         """Whether the wanted columns are in the file under the same names with the same types."""
-        stored = self._parquet.schema_arrow
+        stored = plain(self._parquet.schema_arrow)
         return all(
-            self._names[f.name] == f.name and plain(stored).field(f.name).type == f.type
-            for f in self._wanted.schema
+            self._names[f.name] == f.name and stored.field(f.name).type == f.type for f in self._wanted.schema
         )
 
     def read(self, row_groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -180,7 +189,7 @@ class StoredFile:
         Raises:
             IntegrityError: the pages cannot be decoded.
         """
-        if not self._same_as_table():
+        if not self._same_as_table:
             yield from self.read([row_group], columns).to_batches(max_chunksize=rows)
             return
         try:
@@ -190,6 +199,11 @@ class StoredFile:
             yield from decoded
         except (pa.ArrowInvalid, OSError) as error:
             raise self._broken(f"cannot be decoded: {error}") from error
+
+    @property
+    def footer(self) -> pq.FileMetaData:
+        """Its metadata."""
+        return self._parquet.metadata
 
     def rows(self, row_group: int) -> int:
         """How many rows a row group has."""
@@ -202,7 +216,7 @@ class StoredFile:
         """
         kind = self._wanted.schema.field(column).type
         ordered = pa.types.is_signed_integer(kind) or pa.types.is_date32(kind) or pa.types.is_timestamp(kind)
-        if not ordered or not self._same_as_table():
+        if not ordered or not self._same_as_table:
             return None
         told = self._parquet.metadata.row_group(row_group).column(self.column_number(column)).statistics
         if told is None or not told.has_min_max:
@@ -223,7 +237,7 @@ class StoredFile:
 
     def pages(self) -> PlainPages | None:
         """The mapped file, where its values could be used without decoding; None where they cannot."""
-        if self._local is None or self._wanted.where is not None or not self._same_as_table():
+        if self._local is None or self._wanted.where is not None or not self._same_as_table:
             return None
         return PlainPages(self._local, self._parquet.metadata)
 

@@ -24,8 +24,10 @@ from rayplat.features.distributed import layout, work
 from rayplat.features.distributed.layout import DEFAULT, Limits
 from rayplat.features.distributed.tasks import OnRay, Tasks
 from rayplat.features.distributed.work import Group
-from rayplat.features.lake import Lake, Split, to_frame
+from rayplat.features.join.parts import Part
+from rayplat.features.lake import Lake, to_frame
 from rayplat.features.plan import plan
+from rayplat.features.windows.reading import During, reached
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -152,14 +154,17 @@ def _group(views: Sequence[FeatureView], lake: Lake) -> Group:
     return Group(tuple(views), (*columns, *system), {c: types[c] for c in views[0].entity})
 
 
-def _splits(group: Group, lake: Lake, snapshots: Mapping[str, int]) -> tuple[Sequence[Split], int]:
+def _parts_of(group: Group, lake: Lake, snapshots: Mapping[str, int]) -> tuple[pa.Schema, Sequence[Part]]:
+    """The columns of a group's source, and its parts at the pinned snapshot."""
     name = group.views[0].source.name
     table = lake.table(name)
-    if name not in snapshots:
-        if table.snapshot_id() is not None:
-            raise UserError(f"no snapshot of {name!r} is pinned", "pin it, as rayplat.features.lake.pin does")
-        return table.splits(group.columns, None), 0
-    return table.splits(group.columns, snapshots[name]), table.count(snapshots[name])
+    schema = table.schema()
+    read = pa.schema([schema.field(column) for column in group.columns])
+    if name in snapshots:
+        return read, table.parts(group.columns, snapshots[name])
+    if table.snapshot_id() is not None:
+        raise UserError(f"no snapshot of {name!r} is pinned", "pin it, as rayplat.features.lake.pin does")
+    return read, []
 
 
 def _answers(
@@ -181,19 +186,36 @@ def _answers(
     return _cut_answers(tasks, group, blocks, sum(heights), asking)
 
 
+def _during(group: Group, ends: Sequence[tuple[int, int]]) -> During:
+    """The event times that questions reach, given the first and last time of each block that has any."""
+    if not ends:
+        return During()
+    return reached(group.views, min(first for first, _ in ends), max(last for _, last in ends))
+
+
 def _cut_answers(
     tasks: Tasks, group: Group, blocks: Sequence[Any], questions: int, asking: Asking
 ) -> list[list[Any]]:
     """The same, by hash partitions."""
-    splits, events = _splits(group, asking.lake, asking.snapshots)
-    count = layout.partitions(events, questions, asking.limits)
-    cut = [tasks.call(work.cut_events, group, split, count, returns=count) for split in splits]
+    schema, parts = _parts_of(group, asking.lake, asking.snapshots)
+    limits, table = asking.limits, group.views[0].source
+    events = sum(part.rows for part in parts)
+    count = layout.partitions(events, questions, layout.row_bytes(schema), limits)
     asked = [
         tasks.call(work.cut_questions, group, asking.at, i, block, count, returns=count + 1)
         for i, block in enumerate(blocks)
     ]
-    counts = tasks.get([made[0] for made in asked])
-    by_partition = [sum(column) for column in zip(*counts, strict=True)]
+    counted = tasks.get([made[0] for made in asked])
+    by_partition = [sum(column) for column in zip(*(block.by_partition for block in counted), strict=True)]
+    ends = [block.ends for block in counted if block.ends is not None]
+    during = _during(group, ends)
+    kept = [part for part in parts if during.holds(part, table)]
+    weights = [part.rows for part in kept]
+    shares = layout.shares(weights, max(-(-sum(weights) // limits.share), 1)) or [(0, 0)]
+    cut = [
+        tasks.call(work.cut_events, group, schema, kept[begin:end], count, during, returns=count)
+        for begin, end in shares
+    ]
     return [
         tasks.call(
             work.answer,

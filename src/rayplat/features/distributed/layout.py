@@ -1,6 +1,6 @@
 """How large work is cut: into how many partitions, and which of them are answered by several tasks.
 
-Knows numbers of rows and bytes; it does not know rows. All of it is pure.
+Knows numbers and types of rows; it does not know rows. All of it is pure.
 """
 
 import bisect
@@ -8,6 +8,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
+
+_GUESS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,8 @@ class Limits:
         here_bytes: and so many bytes of them.
         shared: up to so many questions are given to every task, which streams a share of the events through
             them; more, and those of windows, are cut by entity together with the events.
-        events: rows of a source in a partition, on average.
+        events: rows of a source in a partition, on average; `bytes`: and their size in memory.
+        share: rows of a source that one task cuts, at most one row group more.
         questions: questions in a partition, on average; a task has no more than twice as many.
         block: questions that travel, and come back, together.
     """
@@ -28,6 +33,8 @@ class Limits:
     here_bytes: int = 2 << 30
     shared: int = 20_000_000
     events: int = 2_000_000
+    bytes: int = 256 << 20
+    share: int = 1_000_000
     questions: int = 1_000_000
     block: int = 1_000_000
 
@@ -45,9 +52,28 @@ def stays_here(questions: int, size: int, limits: Limits = DEFAULT) -> bool:
     return questions <= limits.here_rows and size <= limits.here_bytes
 
 
-def partitions(events: int, questions: int, limits: Limits) -> int:
-    """How many partitions there are: at least 1, and never more than 2^16."""
-    wanted = max(math.ceil(events / limits.events), math.ceil(questions / limits.questions), 1)
+def row_bytes(schema: pa.Schema) -> int:
+    """About how many bytes a row takes in memory; texts and lists are guessed."""
+    return sum(max(kind.bit_width // 8, 1) if _fixed(kind) else _GUESS for kind in schema.types)
+
+
+def _fixed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def partitions(events: int, questions: int, row: int, limits: Limits) -> int:
+    """How many partitions there are: at least 1, and never more than 2^16.
+
+    Args:
+        events: rows of the source; `row`: the bytes of each (see `row_bytes`).
+        questions: how many.
+    """
+    wanted = max(
+        math.ceil(events / limits.events),
+        math.ceil(events * row / limits.bytes),
+        math.ceil(questions / limits.questions),
+        1,
+    )
     return min(wanted, 1 << 16)
 
 

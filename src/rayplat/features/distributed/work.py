@@ -14,9 +14,10 @@ from rayplat.core.project.view import FeatureView, View
 from rayplat.features.derived import derived_features, with_defaults
 from rayplat.features.distributed.pieces import cut, pack, unpack
 from rayplat.features.instants import asked_at
-from rayplat.features.lake import Split
+from rayplat.features.join.parts import Part
 from rayplat.features.point_in_time import join
 from rayplat.features.questions import keys_as
+from rayplat.features.windows.reading import During, reached
 
 BLOCK, NUMBER, AT = "__block", "__number", "__at"
 """Columns that travel with a question. Arrow takes no name with a zero byte, which nobody else would use."""
@@ -42,25 +43,43 @@ class Group:
         return self.views[0].asks
 
 
-def cut_events(group: Group, split: Split, partitions: int) -> list[pa.Buffer]:
-    """The events of a part of the source, by partition; those without an entity are left out."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many questions of a block each partition has, and the first and last time of them (us)."""
+
+    by_partition: Sequence[int]
+    ends: tuple[int, int] | None
+
+
+def cut_events(
+    group: Group, schema: pa.Schema, parts: Sequence[Part], partitions: int, during: During
+) -> list[pa.Buffer]:
+    """The events of parts of the source, by partition; what has no entity or cannot matter is left out.
+
+    Args:
+        schema: of the parts.
+        during: the event times that matter to the questions.
+    """
     # One row group at a time: decoded and cut before the next one is read.
-    parts = [_cut_table(group, table, partitions) for table in split.tables()]
-    if not parts:
-        empty = pl.DataFrame(split.schema.empty_table()).select(group.columns)
-        parts = [cut(empty, empty.select(list(group.keys)), partitions)]
-    return [part[0] if len(part) == 1 else pack(unpack(part)) for part in zip(*parts, strict=True)]
+    tables = [schema.empty_table()] if not parts else (_table(part, schema) for part in parts)
+    pieces = [_cut_table(group, table, partitions, during) for table in tables]
+    return [piece[0] if len(piece) == 1 else pack(unpack(piece)) for piece in zip(*pieces, strict=True)]
 
 
-def _cut_table(group: Group, table: pa.Table, partitions: int) -> list[pa.Buffer]:
+def _table(part: Part, schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches(part.batches(schema.names))
+
+
+def _cut_table(group: Group, table: pa.Table, partitions: int, during: During) -> list[pa.Buffer]:
     events = pl.DataFrame(table).select(group.columns).drop_nulls(list(group.keys))
+    events = during.rows(events, group.views[0].source)
     return cut(events, events.select(list(group.keys)), partitions)
 
 
 def cut_questions(
     group: Group, at: str, block: int, rows: pa.Table, partitions: int
-) -> list[pa.Buffer | list[int]]:
-    """First how many questions each partition has, then the questions of a block, by partition."""
+) -> list[pa.Buffer | Counted]:
+    """First what there is in a block, then its questions, by partition."""
     frame = pl.DataFrame(rows)
     keys = keys_as(group.keys, frame, group.asks)
     numbered = keys.with_columns(
@@ -69,8 +88,10 @@ def cut_questions(
         pl.Series(AT, asked_at(frame, at)).cast(pl.Datetime("us", "UTC")),
     )
     pieces = cut(numbered, keys, partitions)
-    counts = [unpack([piece]).height for piece in pieces]
-    return [counts, *pieces]
+    times = numbered.get_column(AT).to_physical()
+    least, most = times.min(), times.max()
+    ends = (least, most) if isinstance(least, int) and isinstance(most, int) else None
+    return [Counted([unpack([piece]).height for piece in pieces], ends), *pieces]
 
 
 def answer(
@@ -89,10 +110,10 @@ def answer(
     """
     asked, (j, k) = unpack(questions), slice_of
     if k > 1:
-        # By time, so that each part needs only the events up to its last question.
+        # By time, so that each part needs only the events that its questions reach.
         order = np.argsort(asked.get_column(AT).to_physical().to_numpy(), kind="stable")
         asked = asked.select(pl.all().gather(np.sort(np.array_split(order, k)[j])))
-    source = _until(unpack(events), group, asked)
+    source = _reached(unpack(events), group, asked)
     named = asked.rename(dict(zip(group.keys, group.asks, strict=True)))
     found = pl.concat(
         [
@@ -106,11 +127,13 @@ def answer(
     return [pack(by_block.get((block,), none)) for block in range(blocks)]
 
 
-def _until(events: pl.DataFrame, group: Group, asked: pl.DataFrame) -> pl.DataFrame:
-    column = group.views[0].source.event_time
-    if column is None or asked.height == 0:
+def _reached(events: pl.DataFrame, group: Group, asked: pl.DataFrame) -> pl.DataFrame:
+    """The events that the questions can see."""
+    if asked.height == 0:
         return events
-    return events.filter(pl.col(column) <= asked.get_column(AT).max())
+    times = asked.get_column(AT).to_physical().to_numpy()
+    during = reached(group.views, int(times.min()), int(times.max()))
+    return during.rows(events, group.views[0].source)
 
 
 def assemble(

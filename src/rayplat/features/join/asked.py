@@ -12,8 +12,9 @@ from rayplat.features.join import kernels
 from rayplat.features.join.arrays import frozen
 from rayplat.features.join.keys import Codes, Keys
 
-_BITS = 63
-_COARSEST = 8
+# Buckets: at most so many, and one for so many questions; then how many squares a question may cost.
+_MOST, _SHARE, _UNEVEN = 1 << 20, 1, 64
+_ROWS, _SPAN = 1 << 31, 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,19 @@ def sorted_rows(time: Int64s) -> Int64s:
 
 
 def _sorted(at: Int64s, code: Codes) -> tuple[Int64s, Int64s, Codes]:
-    order, mask = _nearly_sorted(at)
-    times, codes = np.empty(len(at), np.int64), np.empty(len(at), np.int32)
-    kernels.settle(order, mask, frozen(at[:]), code, times, codes)
-    return order, times, codes
-
-
-def _nearly_sorted(at: Int64s) -> tuple[Int64s, int]:
-    """Rows by time but for its lowest bits, and where the row's bits are: such integers sort fast."""
-    if len(at) == 0:
-        return np.empty(0, np.int64), 0
-    low = int(at.min())
-    row_bits = len(at).bit_length()
-    spare = max((int(at.max()) - low).bit_length() + row_bits - _BITS, 0)
-    if spare > _COARSEST:
-        return np.argsort(at), -1
-    packed = np.empty(len(at), np.int64)
-    kernels.pack(frozen(at[:]), low, spare, row_bits, packed)
-    packed.sort()
-    return packed, (1 << row_bits) - 1
+    if kernels.is_rising(frozen(at[:])):
+        return np.arange(len(at)), at.copy(), code.copy()
+    order, times, codes = (
+        np.empty(len(at), np.int64),
+        np.empty(len(at), np.int64),
+        np.empty(len(at), np.int32),
+    )
+    low, span = int(at.min()), int(at.max()) - int(at.min())
+    shift = max(span.bit_length() - min(len(at) // _SHARE, _MOST).bit_length(), 0)
+    start, pairs = np.zeros((span >> shift) + 3, np.int64), np.empty((len(at), 2), np.int64)
+    packs = len(at) < _ROWS and span < _SPAN
+    if packs and kernels.spread(frozen(at[:]), code, low, shift, _UNEVEN * len(at), start, pairs):
+        kernels.settle(pairs, order, times, codes)
+        return order, times, codes
+    order = np.argsort(at, kind="stable")
+    return order, at[order], code[order]

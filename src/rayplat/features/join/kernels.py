@@ -109,6 +109,61 @@ def sweep(  # noqa: PLR0917 - compiled: one loop, no keywords
 
 
 @compiled
+def march(  # noqa: C901, PLR0912, PLR0917 - compiled: one loop, no keywords
+    code: Values,
+    event: Int64s,
+    known: Int64s,
+    first: int,
+    held: Int64s,
+    asked: tuple[Int64s, Values],
+    found: tuple[Int64s, Int64s],
+    begin: int,
+    horizon: int,
+) -> tuple[int, bool]:
+    """`sweep` for rows that stand in the order in which they become visible, and that position tells apart.
+
+    Most tables are walked so from end to end, which is why there is this loop without the other's cases.
+    """
+    asked_at, asked_code = asked
+    answer, answer_event = found
+    knows, tied, row, rows, last = len(known) > 0, False, 0, len(code), len(asked_at)
+    while True:
+        time = asked_at[begin] if begin < last else _END
+        if knows:
+            while row < rows:
+                event_time, told = event[row], known[row]
+                if max(event_time, told) > time:
+                    break
+                who = code[row]
+                if who >= 0:
+                    before = held[who, 1]
+                    if event_time > before or held[who, 0] < 0:
+                        held[who, 0], held[who, 1], held[who, 2] = first + row, event_time, told
+                    elif event_time == before and told >= held[who, 2]:
+                        later = told > held[who, 2]
+                        tied |= not later
+                        if later or first + row > held[who, 0]:
+                            held[who, 0], held[who, 2] = first + row, told
+                row += 1
+        else:
+            while row < rows and event[row] <= time:
+                who = code[row]
+                if who >= 0:
+                    equal = held[who, 1] == event[row] and held[who, 0] >= 0
+                    tied |= equal
+                    if not equal or first + row > held[who, 0]:
+                        held[who, 0], held[who, 1] = first + row, event[row]
+                row += 1
+        if begin >= last or (time >= horizon and horizon != _END):
+            return begin, tied
+        who = asked_code[begin]
+        if who >= 0:
+            answer[begin] = held[who, 0]
+            answer_event[begin] = held[who, 1]
+        begin += 1
+
+
+@compiled
 def rising(event: Int64s, known: Int64s) -> tuple[bool, int, int]:
     """Whether rows stand in the order in which they become visible; and the first and last such time."""
     knows = len(known) > 0
@@ -124,33 +179,91 @@ def rising(event: Int64s, known: Int64s) -> tuple[bool, int, int]:
 
 
 @compiled
-def pack(at: Int64s, low: int, spare: int, row_bits: int, out: Int64s) -> None:
-    """Time since `low` and row in one integer each, the time without its `spare` lowest bits."""
+def spread(  # noqa: PLR0917 - compiled: no keywords
+    at: Int64s, code: Values, low: int, shift: int, most: int, start: Int64s, out: Int64s
+) -> bool:
+    """Bring questions into the order of their times but for the `shift` lowest bits, in linear time.
+
+    Args:
+        at: times; `low`: the least of them; `code`: entities.
+        most: the work that sorting the questions of equal high bits may cost, in squares of their numbers.
+        start: zeros, two more than there are different high bits.
+        out: becomes time, and row and entity in one, of each question in that order; shape (questions, 2).
+
+    Returns:
+        False where the times lie too unevenly, so that much would be left to sort; `out` then has nothing.
+    """
     for row in range(len(at)):
-        out[row] = (((at[row] - low) >> spare) << row_bits) | row
+        start[((at[row] - low) >> shift) + 2] += 1
+    cost = 0
+    for bucket in range(2, len(start)):
+        count = start[bucket]
+        cost += count * count
+        if cost > most:
+            return False
+        start[bucket] += start[bucket - 1]
+    for row in range(len(at)):
+        bucket = ((at[row] - low) >> shift) + 1
+        place = start[bucket]
+        start[bucket] = place + 1
+        out[place, 0] = at[row]
+        out[place, 1] = (np.int64(row) << 32) | np.int64(np.uint32(code[row]))
+    return True
 
 
 @compiled
-def settle(  # noqa: PLR0917 - compiled: no keywords
-    order: Int64s, mask: int, at: Int64s, code: Values, at_out: Int64s, code_out: Values
-) -> None:
-    """Put questions into a nearly right order right, and write their times and entities in that order.
-
-    Args:
-        order: rows, each in the bits of `mask`; becomes the rows alone, in the right order.
-    """
-    for step in range(len(order)):
-        row = order[step] & mask
-        time = at[row]
+def settle(pairs: Int64s, order: Int64s, at_out: Int64s, code_out: Values) -> None:
+    """Put nearly sorted questions (see `spread`) into the right order, and part them into columns."""
+    for step in range(len(pairs)):
+        time, who = pairs[step, 0], pairs[step, 1]
         back = step
-        while back > 0 and at_out[back - 1] > time:
-            at_out[back] = at_out[back - 1]
-            code_out[back] = code_out[back - 1]
-            order[back] = order[back - 1]
+        while back > 0 and pairs[back - 1, 0] > time:
+            pairs[back, 0] = pairs[back - 1, 0]
+            pairs[back, 1] = pairs[back - 1, 1]
             back -= 1
-        at_out[back] = time
-        code_out[back] = code[row]
-        order[back] = row
+        pairs[back, 0] = time
+        pairs[back, 1] = who
+    for step in range(len(pairs)):
+        at_out[step] = pairs[step, 0]
+        order[step] = pairs[step, 1] >> 32
+        code_out[step] = np.int32(pairs[step, 1] & 0xFFFFFFFF)
+
+
+@compiled
+def is_rising(at: Int64s) -> bool:
+    """Whether times never fall."""
+    for step in range(1, len(at)):  # noqa: SIM110 - compiled: `all` is slower
+        if at[step] < at[step - 1]:
+            return False
+    return True
+
+
+@compiled
+def young(  # noqa: PLR0917 - compiled: no keywords
+    row: Int64s, event: Int64s, at: Int64s, least: int, ttl: int, out: Int64s
+) -> None:
+    """The rows at most `ttl` older than their questions; -1 for the others. No time is below `least`."""
+    for index in range(len(row)):
+        oldest = at[index] - ttl if at[index] >= least + ttl else least
+        out[index] = row[index] if event[index] >= oldest else -1
+
+
+@compiled
+def is_climbing(values: Int64s) -> bool:
+    """Whether every value is greater than the one before it."""
+    for step in range(1, len(values)):  # noqa: SIM110 - as above
+        if values[step] <= values[step - 1]:
+            return False
+    return True
+
+
+@compiled
+def is_constant(values: Int64s) -> bool:
+    """Whether all values are equal."""
+    for step in range(1, len(values)):  # noqa: SIM110 - as above
+        if values[step] != values[0]:
+            return False
+    return True
 
 
 @compiled

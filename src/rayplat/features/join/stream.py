@@ -6,6 +6,7 @@ Knows the steps from asking rows to features; the rule of the last known row is 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 import polars as pl
@@ -16,9 +17,11 @@ from rayplat.core.project.table import Table
 from rayplat.features.definition import OFFSET, PARTITION
 from rayplat.features.derived import with_defaults
 from rayplat.features.instants import BEGINNING, Int64s
+from rayplat.features.join import kernels
 from rayplat.features.join.asked import Asked, by_time
 from rayplat.features.join.gather import gather
 from rayplat.features.join.keys import Keys, keys_of
+from rayplat.features.join.log_order import in_log_order
 from rayplat.features.join.parts import Part
 from rayplat.features.join.stretch import Reading
 from rayplat.features.join.ways import Way, way
@@ -42,9 +45,9 @@ class Source:
     parts: Sequence[Part]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asking:
-    """Who is asked about, and when.
+    """Who is asked about, and when. May be asked of several sources: it is numbered and sorted once.
 
     Attributes:
         keys: the key of each asking row, as columns named and typed as in the source.
@@ -53,6 +56,16 @@ class Asking:
 
     keys: pl.DataFrame
     at: Int64s
+
+    @cached_property
+    def numbered(self) -> Keys:
+        """The entities."""
+        return keys_of([array_of(series) for series in self.keys])
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The questions in the order of time."""
+        return by_time(self.numbered, self.at)
 
 
 def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.DataFrame]:
@@ -71,11 +84,11 @@ def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.D
     """
     entity = tuple(asking.keys.columns)
     _check(plans, entity, source)
-    keys = keys_of([array_of(series) for series in asking.keys])
+    keys = asking.numbered
     ttls = [plan.ttl_us for plan in plans]
     longest = None if None in ttls else max(ttl for ttl in ttls if ttl is not None)
     with ThreadPoolExecutor(1, "join-questions") as aside:
-        sorting = aside.submit(by_time, keys, asking.at)
+        sorting = aside.submit(lambda: asking.asked)
         found = latest_rows(source, entity, keys, sorting, path_of(source, entity, keys, asking.at, longest))
     asked = sorting.result()
     inputs = list(dict.fromkeys(name for plan in plans for name in plan.view.inputs))
@@ -121,10 +134,15 @@ def latest_rows(
 ) -> Winners:
     """The row that answers each question, whatever its age; see `winners`."""
     ties = tuple(name for name in (OFFSET, PARTITION) if name in source.schema.names)
+
+    @cache
+    def settled() -> bool:
+        return in_log_order(source.parts, ties)
+
     try:
         # Rows of equal times are rare, so what decides between them is read only where there are any.
         reading = Reading(source.table, entity, keys, ())
-        return winners(source.parts, path, reading, sorting, ties_matter=bool(ties))
+        return winners(source.parts, path, reading, sorting, ties_matter=bool(ties), settled=settled)
     except Tied:
         reading = Reading(source.table, entity, keys, ties)
         return winners(source.parts, path, reading, sorting, ties_matter=False)
@@ -134,5 +152,6 @@ def within(found: Winners, at: Int64s, ttl_us: int | None) -> Int64s:
     """The rows that are not too old: one exactly as old as the ttl still answers."""
     if ttl_us is None:
         return found.row
-    oldest = np.where(at < BEGINNING + ttl_us, BEGINNING, at - ttl_us)
-    return np.where(found.event >= oldest, found.row, -1)
+    row = np.empty(len(at), np.int64)
+    kernels.young(found.row, found.event, at, BEGINNING, ttl_us, row)
+    return row

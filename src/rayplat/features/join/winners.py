@@ -9,7 +9,7 @@ parts, each is walked by itself, and what it says replaces what others said if i
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -53,7 +53,13 @@ class Tied(Exception):  # noqa: N818  # no error: a sign to read more
 
 
 def winners(
-    parts: Sequence[Part], path: Way, reading: Reading, sorting: "Future[Asked]", *, ties_matter: bool
+    parts: Sequence[Part],
+    path: Way,
+    reading: Reading,
+    sorting: "Future[Asked]",
+    *,
+    ties_matter: bool,
+    settled: Callable[[], bool] = lambda: False,
 ) -> Winners:
     """Find the row that answers each question.
 
@@ -63,9 +69,10 @@ def winners(
         sorting: gives the questions; parts are decoded meanwhile.
         ties_matter: the table has offsets, which decide between rows of equal times, but `reading` leaves
             them out.
+        settled: asked where there are such rows: whether their positions say what their offsets would.
 
     Raises:
-        Tied: `ties_matter`, and there are such rows.
+        Tied: `ties_matter`, there are such rows, and positions do not settle which one is greater.
         UserError: a time column is no UTC time.
     """
     walkers: list[_Ordered | _Apart] = []
@@ -83,11 +90,11 @@ def winners(
         with turns.of(number) as turn:
             stretch = decode(parts[step.part], step.first, reading, desks.__dict__.setdefault("desk", Desk()))
             turn.wait()
-            if walker().walk(stretch, step.horizon) and ties_matter:
+            if walker().walk(stretch, step.horizon) and ties_matter and not settled():
                 raise Tied
 
     in_threads([partial(read, number, step) for number, step in enumerate(path.steps)], _READERS)
-    if walker().finish() and ties_matter:
+    if walker().finish() and ties_matter and not settled():
         raise Tied
     return walker().found
 
@@ -193,6 +200,19 @@ def _order(stretch: Stretch) -> Int64s:
 def _sweep(  # noqa: PLR0917 - private, and close to the kernel
     stretch: Stretch, walk: Int64s, held: Int64s, asked: Asked, found: Winners, begin: int, horizon: int
 ) -> tuple[int, bool]:
+    if not (len(walk) or len(stretch.offset) or len(stretch.position)):
+        begin, tied = kernels.march(
+            stretch.code,
+            stretch.event,
+            stretch.known,
+            stretch.first,
+            held,
+            (asked.at, asked.code),
+            (found.row, found.event),
+            begin,
+            horizon,
+        )
+        return int(begin), bool(tied)
     begin, tied = kernels.sweep(
         walk,
         stretch.code,

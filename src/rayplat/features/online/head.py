@@ -69,6 +69,12 @@ def write_head(head: Head, values: bytes, text: bytes) -> bytes:
     return HEADER.pack(_VERSION, head[0], head[1], len(text), *head[3:]) + values + text
 
 
+def write_changed(head: Head, values: bytes, text: bytes) -> bytes:
+    """A head that was changed once more, as bytes; `head.text_length` is not looked at."""
+    fields = head[3:10]
+    return HEADER.pack(_VERSION, head[0], head[1], len(text), *fields, head[10] + 1) + values + text
+
+
 def read_head(data: bytes) -> Head:
     """The fields of a head.
 

@@ -74,13 +74,13 @@ class LmdbOnlineStore:
 
     def heads(self, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
         """See `OnlineStore.heads`."""
-        prefix = _prefix(view) + _HEAD
         with self._environment().reading() as txn:
-            get = txn.get
-            return [
-                get(prefix + (entity if len(entity) <= _LONGEST_ENTITY else _short(entity)))
-                for entity in entities
-            ]
+            return _heads(txn, view, entities)
+
+    def standing(self, view: str, entities: Sequence[bytes]) -> tuple[bytes | None, list[bytes | None]]:
+        """See `OnlineStore.standing`."""
+        with self._environment().reading() as txn:
+            return txn.get(_PROGRESS + view.encode()), _heads(txn, view, entities)
 
     def write(
         self,
@@ -172,8 +172,7 @@ class _Moment:
         return None if found is None else decode_progress(found)
 
     def heads(self, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
-        prefix, get = _prefix(view) + _HEAD, self._txn.get
-        return [get(prefix + _short(entity)) for entity in entities]
+        return _heads(self._txn, view, entities)
 
     def parts(self, view: str, wanted: Sequence[Range]) -> list[list[Part]]:
         prefix = _prefix(view) + _PART
@@ -350,6 +349,13 @@ def _prefix(view: str) -> bytes:
         # Never the byte of the progress keys at the start.
         found = _prefixes[view] = b"v" + blake2b(view.encode(), digest_size=11).digest()
     return found
+
+
+def _heads(txn: _Transaction, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
+    prefix, get = _prefix(view) + _HEAD, txn.get
+    return [
+        get(prefix + (entity if len(entity) <= _LONGEST_ENTITY else _short(entity))) for entity in entities
+    ]
 
 
 def _short(entity: bytes) -> bytes:

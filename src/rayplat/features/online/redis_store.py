@@ -91,6 +91,17 @@ class RedisOnlineStore:
         """See `OnlineStore.heads`."""
         return _Moment(self._run).heads(view, entities)
 
+    def standing(self, view: str, entities: Sequence[bytes]) -> tuple[bytes | None, list[bytes | None]]:
+        """See `OnlineStore.standing`."""
+
+        def reading(moment: _Moment) -> tuple[bytes | None, list[bytes | None]]:
+            progress = moment.progress(view)
+            found = moment.heads(view, entities)
+            # A write moves the progress last: a head may be ahead of it, and is never behind.
+            return None if progress is None else encode_progress(progress), found
+
+        return self.read(reading)
+
     def write(
         self,
         view: str,

@@ -84,6 +84,9 @@ class OnlineStore(Protocol):
     def heads(self, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
         """The head of each entity; the shortest way to it."""
 
+    def standing(self, view: str, entities: Sequence[bytes]) -> tuple[bytes | None, list[bytes | None]]:
+        """The progress of a view as `encode_progress` writes it, and heads as of one moment with it."""
+
     def write(
         self,
         view: str,

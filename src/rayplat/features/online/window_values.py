@@ -5,10 +5,13 @@ Knows when rows become a tile; it does not know stores, nor how windows are answ
 A row is a part of its own: `known time, values` under `event time, offset, partition`; nothing is written
 again when another row comes, and a row that comes twice is the same part. What is older than the longest
 window and the slack is dropped. A tile is made when an entity's newest row has left it behind and it holds at
-least `WORTH` rows: fewer are read faster than a tile. A late row goes into the tile that there is.
+least `WORTH` rows: fewer are read faster than a tile. A late row goes into the tile that there is. Entities
+leave their tiles at different times, up to a width later, or all of them would be made at once, at each full
+minute; until then the rows answer.
 """
 
 import struct
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ import polars as pl
 from rayplat.features.aggregates.accumulator import Rank
 from rayplat.features.instants import Int64s
 from rayplat.features.online.batch import Batch
-from rayplat.features.online.head import NEVER, WINDOW, Head, horizon, read_head, text_of, write_head
+from rayplat.features.online.head import NEVER, WINDOW, Head, horizon, read_head, text_of, write_changed
 from rayplat.features.online.kept import KeptView
 from rayplat.features.online.keys import ordered, ordered_all
 from rayplat.features.online.store import Change, Part, Range, Reader
@@ -167,8 +170,7 @@ def _values(view: KeptView, rows: Batch, wanted: Int64s) -> pl.DataFrame:
 
 
 def _change(entity: _Entity) -> Change:
-    head = entity.head._replace(changes=entity.head.changes + 1)
-    data = write_head(head, b"", orjson.dumps(entity.seen, option=orjson.OPT_SORT_KEYS))
+    data = write_changed(entity.head, b"", orjson.dumps(entity.seen, option=orjson.OPT_SORT_KEYS))
     return Change(entity.before, data, entity.puts, entity.drops)
 
 
@@ -192,7 +194,11 @@ class _Tiles:
             ]
             wanted = [tile_range(entity.entity, level, number, number) for entity, number, _ in work]
             tiles = self.reader.parts(self.view.key, wanted)
-            missing = [task for task, found in zip(work, tiles, strict=True) if not found]
+            missing = [
+                (entity, number, new)
+                for (entity, number, new), found in zip(work, tiles, strict=True)
+                if not found and number < _left(entity.entity, level, entity.head.event)
+            ]
             spans = [
                 row_range(e.entity, max(n * level.width, e.head.pruned + 1), (n + 1) * level.width - 1)
                 for e, n, _ in missing
@@ -206,11 +212,13 @@ class _Tiles:
                     self._mend(entity, level, number, new, found[0][1])
 
     def _touched(self, entity: _Entity, level: Level) -> dict[int, list[int]]:
-        """The closed tiles in which something may change, with their new rows."""
+        """The tiles of the past in which something may change, with their new rows."""
         open_ = entity.head.event // level.width
         touched: dict[int, list[int]] = {}
-        if entity.held is not None and entity.held.event // level.width < open_:
-            touched[entity.held.event // level.width] = []
+        if entity.held is not None:
+            last = entity.held.event // level.width
+            before, after = (_left(entity.entity, level, e.event) for e in (entity.held, entity.head))
+            touched = {number: [] for number in (last - 1, last) if before <= number < after}
         for row in entity.rows:
             number = self.rows.ranks[row][0] // level.width
             if number < open_:
@@ -233,3 +241,9 @@ class _Tiles:
 
     def _put(self, entity: _Entity, level: Level, number: int, data: bytes) -> None:
         entity.puts.append((TILES + bytes([level.number]) + ordered(number), data))
+
+
+def _left(entity: bytes, level: Level, event: int) -> int:
+    """The first tile that an entity has not left behind when its newest row is of a time."""
+    late = zlib.crc32(entity) * level.width >> 32
+    return (event - late) // level.width

@@ -1,27 +1,21 @@
 """The feature log: every served vector, durable, and once in the lakehouse table `serving.feature_vectors`.
 
-Knows how vectors wait in a spool file and how a spool becomes one snapshot; it does not know how vectors are
-made or proved.
+Knows how vectors come into a spool, from any thread, and when the spool is committed; it does not know how
+vectors are made or proved, nor how a spool is committed once (`spool`).
 
 A batch is one write to the spool, a file that a killed process leaves behind whole but for its last line.
-A spool is committed under its name: the snapshot says which spool it holds. Whoever recovers later commits
-the spools of processes that are gone, and deletes those that a snapshot names. So a vector whose future is
-done is in the table once, wherever the process is killed. The write is not flushed to the disk: a power
-cut may take the last seconds.
+Answers that stand ready in the online store have a quicker way, the `journal`.
 """
 
 import contextlib
-import fcntl
-import os
 import queue
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import Any, Protocol
 
 import orjson
 import polars as pl
@@ -32,11 +26,13 @@ from rayplat.core.ids import new_prediction_id
 from rayplat.core.settings import Settings
 from rayplat.core.telemetry import counter, get_logger
 from rayplat.features.lake import Lake
-from rayplat.features.parity.vectors import SCHEMA, VECTORS, encode_rows
+from rayplat.features.parity.journal import SUFFIX as ANSWERS
+from rayplat.features.parity.journal import Journal
+from rayplat.features.parity.journal_rows import rows_of
+from rayplat.features.parity.spool import Read, Spool, recover
+from rayplat.features.parity.vectors import SCHEMA, encode_rows
 
-SPOOL = "rayplat.feature_log.spool"
-"""The snapshot property that names the spool."""
-
+SUFFIX = ".spool"
 _ROWS = 50_000
 _SECONDS = 30.0
 
@@ -51,10 +47,6 @@ class Standing(Protocol):
     @property
     def offsets(self) -> Mapping[str, int]:
         """The next offset by partition."""
-
-
-class _Appendable(Protocol):
-    def append(self, data: pa.Table, properties: Mapping[str, str] = ...) -> int: ...
 
 
 @dataclass(slots=True)
@@ -165,18 +157,29 @@ class FeatureLog:
 
     def recover(self) -> int:
         """Commit the spools that processes have left behind; how many vectors were committed."""
-        return sum(_recover(path, self._lake) for path in sorted(self._folder.glob("*.spool")))
+        return sum(
+            recover(path, self._lake, _READS[path.suffix])
+            for path in sorted(self._folder.glob("*"))
+            if path.suffix in _READS
+        )
+
+    def journal(self) -> Journal:
+        """A journal for answers that stand ready in the online store (see `journal`).
+
+        Who closes it calls `recover` afterwards.
+        """
+        return Journal(self._folder, rows=self._rows, seconds=self._seconds)
 
     def _write(self) -> None:
         written = counter("feature_log_vectors_total", "served feature vectors in the log")
-        spool: _Spool | None = None
+        spool: Spool | None = None
         last = False
         while not last:
             group, last = self._take(spool)
             try:
                 if group:
-                    spool = spool or _Spool(self._folder)
-                    spool.write(group)
+                    spool = spool or Spool(self._folder, SUFFIX)
+                    spool.write(b"".join(b.lines for b in group), sum(b.rows for b in group))
                     written.inc(sum(batch.rows for batch in group))
                 error: RayplatError | None = None
             except OSError as failed:
@@ -189,7 +192,7 @@ class FeatureLog:
                 self._hand_over(spool)
                 spool = None
 
-    def _take(self, spool: "_Spool | None") -> tuple[list[_Batch], bool]:
+    def _take(self, spool: "Spool | None") -> tuple[list[_Batch], bool]:
         """What waits; waits itself until there is something, or until the spool is due."""
         found: list[_Batch | None] = []
         with contextlib.suppress(queue.Empty):
@@ -198,11 +201,11 @@ class FeatureLog:
                 found.append(self._queue.get_nowait())
         return [batch for batch in found if batch is not None], None in found
 
-    def _hand_over(self, spool: "_Spool") -> None:
+    def _hand_over(self, spool: "Spool") -> None:
         """Commit a spool; where the lakehouse does not take it, it stays for `recover`."""
         spool.close()
         try:
-            _recover(spool.path, self._lake)
+            recover(spool.path, self._lake, _READS[SUFFIX])
         # Vectors are safe in the spool: a lakehouse that is away for a while must not end the writer.
         except Exception as error:
             get_logger(__name__).warning("feature_log_waits", spool=str(spool.path), error=str(error))
@@ -213,70 +216,14 @@ def open_feature_log(settings: Settings, lake: Lake) -> FeatureLog:
     return FeatureLog(settings.home / "feature_log", lake)
 
 
-class _Spool:
-    """A file that one process appends to; locked as long as that process lives."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{new_prediction_id()}.spool"
-        # Under another name until it is locked: nobody may take it for one that was left behind.
-        bare = self.path.with_suffix(".new")
-        self._file = bare.open("ab", buffering=0)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        bare.rename(self.path)
-        self._rows = 0
-        self._since = time.monotonic()
-
-    def write(self, batches: Sequence[_Batch]) -> None:
-        """Append batches by one write."""
-        data = memoryview(b"".join(batch.lines for batch in batches))
-        while data:
-            data = data[os.write(self._file.fileno(), data) :]
-        self._rows += sum(batch.rows for batch in batches)
-
-    def left(self, seconds: float) -> float:
-        """Seconds until it is due."""
-        return max(0.0, self._since + seconds - time.monotonic())
-
-    def due(self, rows: int, seconds: float) -> bool:
-        """Whether it is to be committed."""
-        return self._rows >= rows or self.left(seconds) == 0.0
-
-    def close(self) -> None:
-        """Let go of the file and its lock."""
-        self._file.close()
-
-
-def _recover(path: Path, lake: Lake) -> int:
-    """Commit a spool unless a snapshot has it, then delete it; 0 where its process lives."""
-    try:
-        file: IO[bytes] = path.open("rb")
-    except FileNotFoundError:
-        return 0  # another process was faster
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        if not path.exists():
-            return 0
-        rows = _lines(file.read())
-        table = lake.ensure_schema(VECTORS, SCHEMA)
-        have = any(snapshot.properties.get(SPOOL) == path.name for snapshot in table.history())
-        if rows and not have:
-            cast("_Appendable", table).append(_arrow(rows), {SPOOL: path.name})
-        path.unlink()
-        return 0 if have else len(rows)
-
-
-def _lines(data: bytes) -> list[dict[str, Any]]:
+def _lines(data: bytes, _name: str) -> pa.Table:
     """The whole lines of a spool; a process that is killed while it writes leaves half a line."""
-    return [orjson.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
-
-
-def _arrow(rows: list[dict[str, Any]]) -> pa.Table:
+    rows = [orjson.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
     kinds = {field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type for field in SCHEMA}
     return pa.table({n: pa.array([row[n] for row in rows], kind) for n, kind in kinds.items()}).cast(SCHEMA)
+
+
+_READS: Mapping[str, Read] = {SUFFIX: _lines, ANSWERS: rows_of}
 
 
 def _tell(done: "Future[None]", error: RayplatError | None) -> None:

@@ -65,9 +65,10 @@ class CompactView:
         return self._reply(head, answer)
 
     def _reply(self, head: Head, answer: Found) -> Reply:
+        entries = () if answer.entry is None else (answer.entry,)
         if head.binary:
-            return Reply(self._form.binary(answer), _BINARY, entities=len(answer.bodies))
-        return Reply(self._form.text(answer), _JSON, entities=len(answer.bodies))
+            return Reply(self._form.binary(answer), _BINARY, 200, len(answer.bodies), entries)
+        return Reply(self._form.text(answer), _JSON, 200, len(answer.bodies), entries)
 
     def _bodies(self, frame: pl.DataFrame, events: Sequence[int | None], *, binary: bool) -> Sequence[bytes]:
         if not binary:

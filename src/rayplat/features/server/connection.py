@@ -8,13 +8,14 @@ until then the connection's further requests wait, and when too many bytes do, t
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from rayplat.core.telemetry import get_logger
 from rayplat.features.server.faults import PROBLEM, RefusedError, answer_to
+from rayplat.features.server.outbox import Outbox, Outgoing
 from rayplat.features.server.tally import Tally
 from rayplat.features.server.wire import (
     CONTINUE,
@@ -25,21 +26,26 @@ from rayplat.features.server.wire import (
     response,
 )
 
+if TYPE_CHECKING:
+    from rayplat.features.parity.journal import Entry
+
 STALLED_S = 30.0
 """How long the rest of a request that was begun may take to arrive."""
 
 JSON = b"application/json"
 _READ_AHEAD = MAX_HEAD_BYTES + MAX_BODY_BYTES
+_MOST_UNSENT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered."""
+    """What is answered; `entries` is what the log must have before it is sent."""
 
     body: bytes
     kind: bytes = JSON
     status: int = 200
     entities: int = 0
+    entries: "Sequence[Entry]" = ()
 
 
 class Handler(Protocol):
@@ -58,10 +64,15 @@ class Handler(Protocol):
 
 @dataclass(slots=True)
 class Shared:
-    """What the connections of one server have in common."""
+    """What the connections of one server have in common.
+
+    Attributes:
+        outbox: where answers go to be logged and sent; None: they are sent at once, and none is logged.
+    """
 
     find: Callable[[Head], Handler]
     pool: Executor
+    outbox: Outbox | None = None
     tally: Tally = field(default_factory=Tally)
     heads: Heads = field(default_factory=Heads)
     open: "set[Connection]" = field(default_factory=set)
@@ -77,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._held = b""
         self._wanted = 0
+        self._unsent = 0
         self.busy = False
         self._full = False
         self._continued = False
@@ -85,7 +97,7 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is asked and nothing is on its way."""
-        return not self.busy and not self._held
+        return not (self.busy or self._held or self._unsent)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer has connected."""
@@ -130,13 +142,13 @@ class Connection(asyncio.Protocol):
         """Answer what has arrived in whole."""
         try:
             while self._held and not self.busy and not self._full and self._transport is not None:
-                if not self._one():
+                if self._unsent >= _MOST_UNSENT or not self._one():
                     break
         except RefusedError as refusal:
             # Where the next request begins is not known any more.
             self._held = b""
-            self._send("none", *answer_to(refusal), begun=time.perf_counter_ns())
-            self.close()
+            status, body = answer_to(refusal)
+            self._post(Outgoing("none", status, PROBLEM, body, time.perf_counter_ns(), close=True))
         self.begun = (self.begun or time.monotonic()) if self._held else None
 
     def _one(self) -> bool:
@@ -196,11 +208,9 @@ class Connection(asyncio.Protocol):
     def _reply(self, route: str, reply: Reply, head: Head, begun: int) -> None:
         closing = not head.keep_alive or self._shared.draining
         body = b"" if head.method == "HEAD" else reply.body
-        if self._transport is not None:
-            self._transport.write(response(reply.status, reply.kind, body, close=closing))
-            if closing:
-                self.close()
-        self._shared.tally.add(route, reply.status, time.perf_counter_ns() - begun, reply.entities)
+        self._post(
+            Outgoing(route, reply.status, reply.kind, body, begun, closing, reply.entities, reply.entries)
+        )
 
     def _fail(self, route: str, error: BaseException, head: Head, begun: int) -> None:
         status, body = answer_to(error)
@@ -208,13 +218,26 @@ class Connection(asyncio.Protocol):
             get_logger("features.server").error("a request failed", status=status, exc_info=error)
         allow = error.allow.encode() if isinstance(error, RefusedError) else b""
         closing = not head.keep_alive or self._shared.draining
-        self._send(route, status, body, begun=begun, close=closing, allow=allow)
+        self._post(Outgoing(route, status, PROBLEM, body, begun, closing, allow=allow))
 
-    def _send(
-        self, route: str, status: int, body: bytes, *, begun: int, close: bool = True, allow: bytes = b""
-    ) -> None:
+    def _post(self, out: Outgoing) -> None:
+        outbox = self._shared.outbox
+        if outbox is None:
+            self.send(out)
+        else:
+            self._unsent += 1
+            outbox.add(self, out)
+
+    def send(self, out: Outgoing) -> None:
+        """See `Sender`."""
         if self._transport is not None:
-            self._transport.write(response(status, PROBLEM, body, close=close, allow=allow))
-            if close:
+            self._transport.write(response(out.status, out.kind, out.body, close=out.close, allow=out.allow))
+            if out.close:
                 self.close()
-        self._shared.tally.add(route, status, time.perf_counter_ns() - begun)
+        self._shared.tally.add(out.route, out.status, time.perf_counter_ns() - out.begun, out.entities)
+
+    def sent(self) -> None:
+        """See `Sender`."""
+        self._unsent = 0
+        if self._held:
+            self._go_on()

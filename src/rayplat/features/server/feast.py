@@ -12,7 +12,7 @@ a value is; it is 1970-01-01T00:00:00Z where there is none, as in Feast.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -25,6 +25,9 @@ from rayplat.features.server.held import Fast, Found
 from rayplat.features.server.requests import Asked, asked, document
 from rayplat.features.server.selection import Selection, Selections
 from rayplat.features.server.wire import Head
+
+if TYPE_CHECKING:
+    from rayplat.features.parity.journal import Entry
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEVER = "1970-01-01T00:00:00Z"
@@ -50,27 +53,29 @@ class FeastForm:
         local = all(v.name in self._fast and self._fast[v.name].local for v in selection.views)
         if not local or len(question.requests) > AT_ONCE:
             return None
-        lanes = self._quickly(question, selection)
-        return None if lanes is None else _reply(question, selection, lanes)
+        quick = self._quickly(question, selection)
+        return None if quick is None else _reply(question, selection, *quick)
 
     def slowly(self, _head: Head, body: bytes) -> Reply:
         """See `Handler`."""
         question = asked(document(body))
         selection = self._selections.of(question)
-        lanes = self._quickly(question, selection)
-        if lanes is None:
-            told = self._general.ask(selection.views, question.requests, question.at)
-            lanes = [
-                (told.frame.get_column(column.full).to_list(), told.event_us.get(column.view.name))
-                for column in selection.columns
-            ]
+        quick = self._quickly(question, selection)
+        if quick is not None:
+            return _reply(question, selection, *quick)
+        told = self._general.ask(selection.views, question.requests, question.at)
+        lanes: list[Lane] = [
+            (told.frame.get_column(column.full).to_list(), told.event_us.get(column.view.name))
+            for column in selection.columns
+        ]
         return _reply(question, selection, lanes)
 
-    def _quickly(self, question: Asked, selection: Selection) -> list[Lane] | None:
-        """The columns by the fast path; None where it cannot answer all of them."""
+    def _quickly(self, question: Asked, selection: Selection) -> tuple[list[Lane], list["Entry"]] | None:
+        """The columns by the fast path, and entries for the log; None where it cannot answer all of them."""
         if question.at is not None:
             return None
         found: dict[str, tuple[list[Any], Sequence[int | None]]] = {}
+        entries: list[Entry] = []
         for view in selection.views:
             fast = self._fast.get(view.name)
             if (
@@ -83,10 +88,13 @@ class FeastForm:
             if answer is None:
                 return None
             found[view.name] = _values(answer)
-        return [
+            if answer.entry is not None:
+                entries.append(answer.entry)
+        lanes: list[Lane] = [
             ([row[c.place] for row in found[c.view.name][0]], found[c.view.name][1])
             for c in selection.columns
         ]
+        return lanes, entries
 
 
 def _keys(asks: Sequence[str], requests: Iterable[Mapping[str, Any]]) -> list[Any]:
@@ -99,7 +107,9 @@ def _values(answer: Found) -> tuple[list[Any], Sequence[int | None]]:
     return [orjson.loads(body) for body in answer.bodies], answer.events
 
 
-def _reply(question: Asked, selection: Selection, lanes: Sequence[Lane]) -> Reply:
+def _reply(
+    question: Asked, selection: Selection, lanes: Sequence[Lane], entries: "Sequence[Entry]" = ()
+) -> Reply:
     results: list[dict[str, Sequence[Any]]] = [
         {
             "values": [request[name] for request in question.requests],
@@ -122,7 +132,7 @@ def _reply(question: Asked, selection: Selection, lanes: Sequence[Lane]) -> Repl
         results.append({"values": values, "statuses": statuses, "event_timestamps": times})
     names = [*question.columns, *(column.name for column in selection.columns)]
     body = orjson.dumps({"metadata": {"feature_names": names}, "results": results})
-    return Reply(body, entities=len(question.requests) * len(selection.views))
+    return Reply(body, entities=len(question.requests) * len(selection.views), entries=entries)
 
 
 def _statuses(values: Sequence[Any], events: Sequence[int | None] | None) -> list[str]:

@@ -11,7 +11,7 @@ is older than an entity's newest row, or one about a view with defaults or requi
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -21,14 +21,19 @@ from rayplat.features.online.head import ROW, VALUES_AT
 from rayplat.features.online.keys import store_key
 from rayplat.features.online.store import OnlineStore
 from rayplat.features.plan import plan
+from rayplat.features.server.journaled import Journaled
+
+if TYPE_CHECKING:
+    from rayplat.features.parity.journal import Entry
 
 _PLAIN: dict[str, type] = {"string": str, "int64": int, "int32": int, "bool": bool}
 _FIELDS = struct.Struct("<HxxIq32xq")
 """Of a head (see `online.head`): version and kind, length of the text, event time, and visible time."""
 _PLAIN_ROW = 1 | ROW << 8
+_TEXT_LENGTH = struct.Struct("<4xI")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """The answers to a list of keys, in the keys' order.
 
@@ -37,11 +42,15 @@ class Found:
         events: by key, the event time of the row that answers; None: nothing is known within ttl.
         bodies: by key, the values: as a JSON array, or in the layout of `online.layout`. Where nothing is
             known, a JSON array of nulls, or no bytes.
+        lengths: by key, of the text at the end of its head; empty where some key has no answer.
+        entry: for the log, before the answer is sent; None: nothing is logged.
     """
 
     at_us: int
     events: Sequence[int | None]
     bodies: Sequence[bytes]
+    lengths: Sequence[int] = ()
+    entry: "Entry | None" = None
 
 
 class Fast:
@@ -52,7 +61,7 @@ class Fast:
         online: the store.
         now_us: the clock, in microseconds since 1970.
         local: whether the store answers in microseconds, with no network on the way.
-        allowed: whether anything may be answered so.
+        logged: whether answers come with an entry for the log.
     """
 
     def __init__(
@@ -62,10 +71,11 @@ class Fast:
         now_us: Callable[[], int],
         *,
         local: bool,
-        allowed: bool = True,
+        logged: bool = False,
     ) -> None:
-        self.local = local and allowed
+        self.local = local
         self._heads = online.heads
+        self._standing = online.standing
         self._online = online
         self._now_us = now_us
         prepared = plan(view)
@@ -76,8 +86,8 @@ class Fast:
         self._single = kinds[0] if len(kinds) == 1 else None
         self._nothing = orjson.dumps([None] * len(view.features))
         self._seen = False
-        plain = not (view.windowed or view.required or view.defaults) and None not in kinds
-        self.possible = allowed and plain
+        self.possible = not (view.windowed or view.required or view.defaults) and None not in kinds
+        self._journaled = Journaled(view) if logged and self.possible else None
 
     def find(self, keys: Sequence[object], *, binary: bool = False) -> Found | None:
         """The answers to plain keys; None where the general path must tell.
@@ -89,12 +99,29 @@ class Fast:
         names = self._names(keys) if self.possible else None
         if names is None:
             return None
+        if self._journaled is not None:
+            return self._logged(self._journaled, names, binary=binary)
         heads = self._heads(self._key, names)
         if not self._seen and not self._materialized():
             return None
+        return self._answers(heads, binary=binary)
+
+    def _answers(self, heads: Sequence[bytes | None], *, binary: bool) -> Found | None:
         at = self._now_us()
         oldest = BEGINNING if self._ttl_us is None else at - self._ttl_us
         return _all_there(heads, at, oldest, binary) or self._one_by_one(heads, at, oldest, binary)
+
+    def _logged(self, journaled: Journaled, names: list[bytes], *, binary: bool) -> Found | None:
+        """The answers, with their entry for the log; of one moment with how far the view had come."""
+        standing, heads = self._standing(self._key, names)
+        if standing is None:
+            return None
+        found = self._answers(heads, binary=binary)
+        if found is None or not names:
+            return found
+        values = found.bodies if binary else _values(heads, found)
+        found.entry = journaled.entry(standing, found.at_us, names, values)
+        return found
 
     def _one_by_one(self, heads: Sequence[bytes | None], at: int, oldest: int, binary: bool) -> Found | None:
         none = b"" if binary else self._nothing
@@ -135,6 +162,18 @@ class Fast:
             return None
 
 
+def _values(heads: Sequence[bytes | None], found: Found) -> list[bytes]:
+    """The values of heads in the layout of `online.layout`; no bytes where nothing is known."""
+    if found.lengths:
+        there = cast("Sequence[bytes]", heads)
+        return [head[VALUES_AT:-n] for head, n in zip(there, found.lengths, strict=True)]
+    length = _TEXT_LENGTH.unpack_from
+    return [
+        b"" if head is None or event is None else head[VALUES_AT : -length(head)[0]]
+        for head, event in zip(heads, found.events, strict=True)
+    ]
+
+
 def _all_there(heads: Sequence[bytes | None], at: int, oldest: int, binary: bool) -> Found | None:
     """The answer where every key has one, which is the usual case and the one to be quick in."""
     if not heads or None in heads:
@@ -144,5 +183,7 @@ def _all_there(heads: Sequence[bytes | None], at: int, oldest: int, binary: bool
     if max(visible) > at or min(events) < oldest or set(kinds) != {_PLAIN_ROW}:
         return None
     if binary:
-        return Found(at, events, [head[VALUES_AT:-n] for head, n in zip(there, lengths, strict=True)])
-    return Found(at, events, [head[-n:] for head, n in zip(there, lengths, strict=True)])
+        return Found(
+            at, events, [head[VALUES_AT:-n] for head, n in zip(there, lengths, strict=True)], lengths
+        )
+    return Found(at, events, [head[-n:] for head, n in zip(there, lengths, strict=True)], lengths)

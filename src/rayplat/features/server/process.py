@@ -9,13 +9,11 @@ kernel spreads connections over them.
 
 import asyncio
 import multiprocessing
-import os
 import signal
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +25,9 @@ from rayplat.core.telemetry import configure_logging
 from rayplat.features.online.opening import open_online
 from rayplat.features.online.store import OnlineStore
 from rayplat.features.server.connection import STALLED_S, Connection, Shared
+from rayplat.features.server.drain import draining
+from rayplat.features.server.outbox import Outbox
+from rayplat.features.server.parent import end_with_parent
 from rayplat.features.server.routes import Routes
 from rayplat.features.server.tally import Tally
 
@@ -81,7 +82,8 @@ def serve(
     host, port = bound.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if where.workers == 1:
-        run(settings, project, bound, lambda: told(url), open_log=open_log)
+        with draining(settings, open_log):
+            run(settings, project, bound, lambda: told(url), open_log=open_log)
         return
     context = multiprocessing.get_context("spawn")
     ready = context.Semaphore(0)
@@ -91,7 +93,8 @@ def serve(
         for _ in range(where.workers)
     ]
     try:
-        _supervise(workers, ready, lambda: told(url))
+        with draining(settings, open_log):
+            _supervise(workers, ready, lambda: told(url))
     finally:
         # Bound but not listening, it has kept the port for the workers.
         bound.close()
@@ -162,6 +165,8 @@ async def _answer(
         sweeper.cancel()
         server.close()
         await _drain(shared)
+        if shared.outbox is not None:
+            shared.outbox.journal.roll()
 
 
 def answering(
@@ -175,7 +180,8 @@ def answering(
     """What the connections of a server over a project and a store share."""
     tally = Tally()
     routes = Routes(project, online, now_us, tally.page, local=local, log=log)
-    return Shared(find=routes.find, pool=pool, tally=tally)
+    outbox = None if log is None else Outbox(log.journal())
+    return Shared(find=routes.find, pool=pool, outbox=outbox, tally=tally)
 
 
 def now_us() -> int:
@@ -197,32 +203,23 @@ async def _drain(shared: Shared) -> None:
 
 
 async def _sweep(shared: Shared) -> None:
-    """Close connections whose request does not arrive."""
+    """Close connections whose request does not arrive, and the log's file when it is old enough."""
     while True:
         await asyncio.sleep(STALLED_S / 4)
         late = time.monotonic() - STALLED_S
         for connection in list(shared.open):
             if connection.begun is not None and connection.begun < late and not connection.busy:
                 connection.close()
+        if shared.outbox is not None:
+            shared.outbox.journal.roll_if_due()
 
 
 def _worker(
     settings: Settings, address: str, where: Where, ready: "Semaphore", open_log: "OpenLog | None"
 ) -> None:
     configure_logging(settings.log)
-    # A worker of a parent that was killed would answer for ever.
-    _end_with_parent()
+    end_with_parent()
     run(settings, load_project(address), listen(where), ready.release, open_log=open_log)
-
-
-def _end_with_parent() -> None:
-    import ctypes
-
-    parent = os.getppid()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, where there is one
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _supervise(workers: "list[SpawnProcess]", ready: "Semaphore", told: Callable[[], None]) -> None:

@@ -43,7 +43,8 @@ class Routes:
         now_us: the clock, in microseconds since 1970.
         metrics: gives the metrics page.
         local: whether the store answers in microseconds, with no network on the way.
-        log: where every vector is written before it is answered; nothing then goes the fast way.
+        log: where every vector of the general path is written before it is answered; with it, answers of the
+            fast path come with entries that must be written before they are sent.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Routes:
         selections = Selections(project)
         general = General(online, now_us, log)
         views = [view for view in project.views if isinstance(view, FeatureView)]
-        fast = {view.name: Fast(view, online, now_us, local=local, allowed=log is None) for view in views}
+        fast = {view.name: Fast(view, online, now_us, local=local, logged=log is not None) for view in views}
         by_path: dict[str, dict[str, Handler]] = {
             "/healthz": {"GET": _Told("/healthz", lambda: b'{"status":"ok"}')},
             "/metrics": {"GET": _Told("/metrics", metrics, _TEXT)},

@@ -17,7 +17,7 @@ from rayplat.features.questions import Questions
 from rayplat.features.timeline import Bisection, Timeline
 from rayplat.features.windows.pairs import bounds, expressions
 from rayplat.features.windows.small import aggregate as aggregate_few
-from rayplat.features.windows.streams import span
+from rayplat.features.windows.streams import inputs, span
 
 SMALL = 4_096
 """Up to so many pairs of question and row, plain Python is done before the kernels are loaded."""
@@ -50,9 +50,12 @@ def aggregate(
         if pairs <= small:
             found, newest = aggregate_few(plan.windows, line, questions, places)
             return _in_order(plan, line, questions, found), newest
+    # Imported here: kernels are loaded only by who has many rows.
     from rayplat.features.windows import large
+    from rayplat.features.windows.blocks import Rows
 
-    found, newest = large.aggregate(plan.windows, line, questions)
+    rows = Rows(line.code.astype(np.int32), line.event, line.known)
+    found, newest = large.aggregate(plan.windows, rows, line.columns(inputs(plan.windows)), questions)
     return _in_order(plan, line, questions, found), newest
 
 

@@ -166,8 +166,10 @@ def _nearest(words: Int64s, exponent: int, more: bool) -> float:
 
 
 @compiled
-def _quickly(high: int, low: int, width: int, divisor: int) -> tuple[bool, float]:
+def quickly(high: int, low: int, width: int, unit: float, divisor: int) -> tuple[bool, float]:
     """Round (high * 2**width + low) / divisor once, by floats, and tell whether that is sure to be right.
+
+    `unit` is 2.0**width.
 
     The quotient of the rounded sum is mended by its remainder, which is found without error (Dekker's
     product, 1971); the mended part is known to 2**-40 of itself: if twice as wide a change does not move the
@@ -177,7 +179,7 @@ def _quickly(high: int, low: int, width: int, divisor: int) -> tuple[bool, float
     if not -_WHOLE < high < _WHOLE or divisor >= 1 << 26:
         return False, 0.0
     # Both are whole and under 2**53, so that their float sum is rounded once, and `rest` is its error.
-    large, small = math.ldexp(float(high), int(width)), float(low)
+    large, small = float(high) * unit, float(low)
     total = large + small
     if divisor == 1:
         return True, total
@@ -207,12 +209,13 @@ def rounded(digits: Int64s, width: int, base: int, divisor: Int64s, out: Doubles
     words = np.zeros(extra + (digits.shape[1] * width + 64) // _BITS + 2, np.int64)
     plain = digits.shape[1] <= 2 and width <= 52 and -800 <= base <= 700
     scale = math.ldexp(1.0, int(base)) if plain else 1.0
+    unit = math.ldexp(1.0, int(width))
     for i in range(len(out)):
         out[i] = 0.0
         if divisor[i]:
             if plain:
                 high = digits[i, 1] if digits.shape[1] > 1 else 0
-                sure, value = _quickly(high, digits[i, 0], width, divisor[i])
+                sure, value = quickly(high, digits[i, 0], width, unit, divisor[i])
                 if sure:
                     out[i] = value * scale
                     continue

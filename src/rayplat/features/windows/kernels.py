@@ -75,7 +75,7 @@ def bounds(  # noqa: PLR0917 - compiled: no keywords
 
 
 @compiled
-def _extremes(  # noqa: PLR0917 - compiled: no keywords
+def extremes(  # noqa: PLR0917 - compiled: no keywords
     lows: Int64s, highs: Int64s, levels: Int64s, low: int, high: int, least: int, greatest: int
 ) -> tuple[int, int]:
     """The extremes of rows [low, high) and of those given; blocks of blocks stand for their rows."""
@@ -162,7 +162,7 @@ def reduce(  # noqa: PLR0917 - compiled: one loop, no keywords
                 for d in range(digits):
                     total[d] += prefix[cursor, d] - prefix[stop, d]
                 if compare:
-                    least, greatest = _extremes(lows, highs, levels, stop, cursor, least, greatest)
+                    least, greatest = extremes(lows, highs, levels, stop, cursor, least, greatest)
                 cursor = stop
             found[q, w, 0], found[q, w, 1], found[q, w, 2] = count, least, greatest
             found[q, w, 3], found[q, w, 4] = first, last

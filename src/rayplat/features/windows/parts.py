@@ -67,37 +67,38 @@ Found = dict[str, tuple[Numbers, Bools | None]]
 _COLUMN = {"min": 1, "max": 2, "first": 3, "last": 4}
 
 
-def newest(asked: Asked, base: int) -> Int64s:
+def newest(asked: Asked, rows: Int64s) -> Int64s:
     """The position of the newest known row in each window, -1 where there is none.
 
     Args:
-        base: the position of the part's first row.
+        rows: the positions of the part's rows.
     """
     found, _ = _reduced(asked, _NO_TOTALS, (_NONE, _NONE, _NONE))
-    return np.where(found[:, :, 4] < 0, -1, found[:, :, 4] + base)
+    return np.append(rows, -1)[found[:, :, 4]]
 
 
-def reduce(asked: Asked, stream: Stream, rows: slice, width: int) -> Found:
-    """All features of a stream: as numbers; of extremes their keys, of `first` and `last` positions.
+def reduce(asked: Asked, stream: Stream, rows: Int64s, width: int) -> Found:
+    """All features of a stream: as numbers; of `first` and `last` positions, of extremes of texts too.
 
     Args:
-        rows: the rows of the part, among those of the stream.
+        rows: the positions of the part's rows among those of the stream, by entity and time.
         width: of digits: see `totals.digit_width`.
     """
     kinds = frozenset(feature.kind for feature in stream.features)
     numbers = stream.numbers[rows]
     totals = Totals(numbers, kinds, width)
-    blocks = _blocks(*keys(numbers)) if kinds & {"min", "max"} else (_NONE, _NONE, _NONE)
-    found, sums = _reduced(asked, totals.prefix, blocks)
+    levels = blocks(*keys(numbers)) if kinds & {"min", "max"} else (_NONE, _NONE, _NONE)
+    found, sums = _reduced(asked, totals.prefix, levels)
     results: Found = {}
     for feature in stream.features:
         w = asked.spans.index(span(feature))
         count, kind = found[:, w, 0], feature.kind
         some = count > 0
         if kind in ("min", "max"):
-            results[feature.name] = found[:, w, _COLUMN[kind]], some
+            extremes = found[:, w, _COLUMN[kind]]
+            results[feature.name] = from_keys(extremes) if numbers.dtype == np.float64 else extremes, some
         elif kind in ("first", "last"):
-            results[feature.name] = found[:, w, _COLUMN[kind]] + rows.start, some
+            results[feature.name] = np.append(rows, 0)[found[:, w, _COLUMN[kind]]], some
         elif kind in ("sum", "mean", "stddev"):
             results[feature.name] = totals.of(kind, sums[:, w], count)
         elif kind == "count":
@@ -159,7 +160,7 @@ def from_keys(found: Int64s) -> Doubles:
     return np.where(np.isnan(numbers), np.nan, numbers)
 
 
-def _blocks(lows: Int64s, highs: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+def blocks(lows: Int64s, highs: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """Rows, their blocks, blocks of blocks and so on, and where each level begins."""
     least, greatest, levels = [lows], [highs], [0]
     while len(least[-1]) >= 2 * kernels.BLOCK:

@@ -14,7 +14,7 @@ from rayplat.features.instants import Int64s
 from rayplat.features.plan import WindowFeature
 from rayplat.features.questions import Questions
 from rayplat.features.timeline import Timeline
-from rayplat.features.windows.streams import Group, Span, groups, longest, span
+from rayplat.features.windows.streams import Group, Span, groups, inputs, longest, span
 
 Places = dict[Span, tuple[Int64s, Int64s]]
 """By window, the positions [low, high) of each question's rows."""
@@ -30,7 +30,7 @@ def aggregate(
     """
     known = {shape: list(_known(line, questions, *ends)) for shape, ends in places.items()}
     found = []
-    for group in groups(features, line):
+    for group in groups(features, line.code, line.columns(inputs(features))):
         for stream in group.streams:
             values = values_of(stream.values)
             for shape in group.spans:

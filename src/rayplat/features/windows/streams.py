@@ -16,7 +16,6 @@ from rayplat.features.aggregates.values import normal, output_dtype
 from rayplat.features.instants import Int64s
 from rayplat.features.plan import WindowFeature
 from rayplat.features.questions import Bools
-from rayplat.features.timeline import Timeline
 
 Numbers = npt.NDArray[Any]
 """Floats or integers of 64 bits."""
@@ -91,14 +90,18 @@ def longest(features: Sequence[WindowFeature]) -> Span:
     return max(map(span, features), key=lambda shape: shape[1])
 
 
-def groups(features: Sequence[WindowFeature], line: Timeline) -> list[Group]:
+def groups(features: Sequence[WindowFeature], code: npt.NDArray[Any], columns: pl.DataFrame) -> list[Group]:
     """The streams of features, by the rows that they have values in; the first group is all rows.
+
+    Args:
+        code: a number a row.
+        columns: the rows: at least their `inputs`.
 
     Raises:
         UserError: values are of a type that does not aggregate.
     """
     # A frame without columns has no rows: the codes carry them.
-    frame = pl.DataFrame([pl.Series("\0code", line.code), *line.columns(inputs(features)).get_columns()])
+    frame = pl.DataFrame([pl.Series("\0code", code), *columns.select(inputs(features)).get_columns()])
     found = [Group(None)]
     masks: list[Bools] = []
     for alike in _alike(features):

@@ -1,0 +1,91 @@
+"""The outbox: answers of one turn of the event loop, sent together when the log has them.
+
+Knows the order of logging and sending; it does not know connections' buffers, nor the log's bytes.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from rayplat.core.errors import UnavailableError
+from rayplat.core.telemetry import get_logger
+from rayplat.features.server.faults import PROBLEM, answer_to
+
+if TYPE_CHECKING:
+    from rayplat.features.parity.journal import Entry, Journal
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """An answer on its way out.
+
+    Attributes:
+        route: of the request, for metrics.
+        begun: when the request was whole, in nanoseconds of `time.perf_counter_ns`.
+        close: whether the connection is closed after it.
+        entities: how many were asked for.
+        entries: what the log must have before the answer is sent.
+        allow: for 405, the methods that are answered.
+    """
+
+    route: str
+    status: int
+    kind: bytes
+    body: bytes
+    begun: int
+    close: bool
+    entities: int = 0
+    entries: "Sequence[Entry]" = ()
+    allow: bytes = b""
+
+
+class Sender(Protocol):
+    """A connection."""
+
+    def send(self, out: Outgoing) -> None:
+        """Send an answer that was logged."""
+
+    def sent(self) -> None:
+        """All its answers of the turn were sent."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """The outbox of one event loop.
+
+    Args:
+        journal: the log.
+    """
+
+    journal: "Journal"
+    _waiting: list[tuple[Sender, Outgoing]] = field(default_factory=list)
+
+    def add(self, sender: Sender, out: Outgoing) -> None:
+        """Send an answer at the end of this turn, after those that were added before."""
+        if not self._waiting:
+            # What was received in this turn is answered before what was called soon.
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append((sender, out))
+
+    def flush(self) -> None:
+        """Log what waits by one write, then send it; what cannot be logged is refused."""
+        waiting, self._waiting = self._waiting, []
+        entries = [entry for _, out in waiting for entry in out.entries]
+        if entries:
+            try:
+                self.journal.write(entries)
+            except UnavailableError as error:
+                get_logger("features.server").error("answers were not logged", exc_info=error)
+                status, body = answer_to(error)
+                waiting = [(sender, _refused(out, status, body)) for sender, out in waiting]
+        for sender, out in waiting:
+            sender.send(out)
+        for sender in {id(sender): sender for sender, _ in waiting}.values():
+            sender.sent()
+
+
+def _refused(out: Outgoing, status: int, body: bytes) -> Outgoing:
+    if not out.entries:
+        return out
+    return replace(out, status=status, kind=PROBLEM, body=body, entries=())
