@@ -5,6 +5,7 @@ gradients of all ranks are in; so a step that a lost peer interrupts has changed
 that of the step before. It does not know who else trains, nor where checkpoints go.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,7 @@ class LiveState:
     history: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     curve: dict[int, float | torch.Tensor] = field(default_factory=dict)
     changing: bool = False
+    _kept: deque[Any] = field(default_factory=lambda: deque(maxlen=8))
     _statistics: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -63,6 +65,14 @@ class LiveState:
             at=(self.epoch, self.batch),
             curve=self.losses(),
         )
+
+    def keep(self, *objects: Any) -> None:
+        """Hold on to what a collective works on for some steps, also after it is done.
+
+        The thread of the process group would else drop it last, and needs the interpreter's lock for that;
+        taking the group down holds that lock while it waits for the thread.
+        """
+        self._kept.append(objects)
 
     def losses(self, first: int = 0) -> dict[int, float]:
         """The noted losses from a step on, by step, as numbers."""

@@ -158,6 +158,7 @@ class TrainRun:
         if self.world_size > 1:
             work = torch.distributed.all_reduce(value, async_op=True)
         self._loss = value, work
+        self.live.keep(value, work)
 
     def _before_step(self, *_: Any) -> None:
         """The gradients of all ranks are in; a loss that is not in yet is waited for, so that a lost peer is

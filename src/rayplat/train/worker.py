@@ -23,6 +23,7 @@ from rayplat.train.rows import RowSource
 from rayplat.train.run import TrainRun
 
 PROBABILITIES = "probabilities.safetensors"
+_RAYS_OWN = "_raylet.pyx"
 _PEER_LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 
@@ -127,6 +128,8 @@ class UserCode:
         if error is None or not isinstance(error, Exception | SystemExit) or cause_of(error) is Cause.PEER:
             return
         frames = traceback.extract_tb(trace)
+        if isinstance(error, SystemExit) and frames[-1].filename.endswith(_RAYS_OWN):
+            return  # Ray ends the process: that is no doing of the project's
         file = self._model.where.file
         own = [at for at, frame in enumerate(frames) if frame.filename == file]
         place = f"{frames[own[-1]].filename}:{frames[own[-1]].lineno}" if own else file

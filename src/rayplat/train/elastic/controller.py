@@ -22,7 +22,7 @@ Progress = Callable[[str, float | None], None]
 _LOSSES_WITHOUT_PROGRESS = 3
 _LOOK_S = 0.25
 _PING_S = 2.0
-_SILENT_S = 10.0
+_SILENT_S = 20.0
 _NO_STEP_S = 120.0
 
 
@@ -199,6 +199,8 @@ class Controller:
         message = self._generation.as_message()
         for member in members:
             self._door.tell(member, message)
+            if self._stopping:
+                self._door.tell(member, {"say": "stop"})
         self._log.info("generation", number=number, world=len(members), step=self._step)
 
     def _regroup(self, reason: str) -> None:
@@ -230,7 +232,7 @@ class Controller:
                 self._report(message["metrics"])
             case "done" | "stopped":
                 fact = replace(fact, phase=Phase.DONE, since=now)
-                self._finish(fact, stopped=message["say"] == "stopped")
+                self._finish(message)
             case "failed":
                 self._fail(fact, message)
         self._members[fact.id] = fact
@@ -246,9 +248,10 @@ class Controller:
         self._progress(text, (epoch + 1) / of if of else None)
         self._log.info("epoch", **metrics)
 
-    def _finish(self, fact: MemberFact, *, stopped: bool) -> None:
+    def _finish(self, message: Mapping[str, Any]) -> None:
         # Rank 0 has written the result, or the checkpoint, before it says so; others may be on the way still.
-        if self._generation.members and fact.id == self._generation.members[0]:
+        if message["rank"] == 0:
+            stopped = message["say"] == "stopped"
             self._over = Outcome(len(self._losses), self._generation.number, stopped, tuple(self._worlds))
 
     def _lose(self, member: str, now: float, why: str) -> None:

@@ -15,7 +15,7 @@ from rayplat.train.checkpoint import CheckpointFolder
 from rayplat.train.elastic.agreement import NOTHING, agree, progress
 from rayplat.train.elastic.facts import Generation
 from rayplat.train.elastic.link import ControllerGoneError, Link
-from rayplat.train.elastic.process_group import OwnStore, process_group
+from rayplat.train.elastic.process_group import OwnStore, process_group, warm_up
 from rayplat.train.live_state import LiveState
 from rayplat.train.policy import Cause
 from rayplat.train.rows import Rows
@@ -58,6 +58,7 @@ class Member:
         try:
             model, rows = declared(self._task), self._task.rows.read()
             own = OwnStore(self._place.host)
+            warm_up(own, self._place.id, self._task.threads)
             self._link.say("ready", store=own.address)
             while self._generation(model, rows, own):
                 self._link.say("waiting", step=progress(self._live)[0])
@@ -85,7 +86,7 @@ class Member:
             # The frames of the trace hold the wrapped network and its buffers.
             traceback.clear_frames(error.__traceback__)
         else:
-            self._link.say("done")
+            self._link.say("done", rank=rank)
             return False
         if self._live is not None:
             self._live.unprepare()
@@ -145,7 +146,7 @@ class Member:
     def _stop(self, rank: int) -> None:
         if rank == 0 and self._live is not None and not self._live.changing:
             self._checkpoints.publish(self._live.as_checkpoint())
-        self._link.say("stopped", step=progress(self._live)[0])
+        self._link.say("stopped", rank=rank)
 
     def _report(self, metrics: Mapping[str, float]) -> None:
         self._link.say("report", metrics=dict(metrics))

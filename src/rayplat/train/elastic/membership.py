@@ -99,5 +99,8 @@ def _between(facts: GroupFacts) -> Decision:
 
 
 def _ranks(there: list[MemberFact], most: int) -> tuple[str, ...]:
-    """Those with the most steps behind them first: rank 0 gives its state to whoever is behind."""
-    return tuple(m.id for m in sorted(there, key=lambda m: (-m.step, m.slot, m.id))[:most])
+    """Those with the most steps behind them first: rank 0 gives its state to whoever is behind.
+
+    A standby comes last among equals: it trains only where a place is free.
+    """
+    return tuple(m.id for m in sorted(there, key=lambda m: (-m.step, m.slot < 0, m.slot, m.id))[:most])

@@ -6,6 +6,7 @@ who is in a generation or why.
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,10 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from rayplat.core.settings_environment import set_for_sdk
 from rayplat.train.elastic.facts import Generation
 
-_FORM_WITHIN = timedelta(seconds=30)
+_FORM_WITHIN = timedelta(seconds=10)
+"""A member that is lost while a generation forms is waited for so long by the others."""
+_SETTLE_S = 0.005
+"""The group's threads drop what they have done, which needs the interpreter's lock, before it is held."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -84,6 +88,23 @@ def process_group(
         torch.set_num_threads(threads)
 
 
+def warm_up(own: OwnStore, member: str, threads: int) -> None:
+    """Train one number for one step, alone: what torch and Accelerate set up at first use is there then.
+
+    That takes a second or two, and a group that a member joins would stand still for as long.
+    """
+    alone = Generation(0, (member,), own.address)
+    with process_group(alone, 0, own, threads, _FORM_WITHIN.total_seconds()) as accelerator:
+        distributed.init_process_group(
+            "gloo", store=PrefixStore(f"warm-up-{member}/", own.store), rank=0, world_size=1
+        )
+        network = torch.nn.Linear(1, 1)
+        wrapped = torch.nn.parallel.DistributedDataParallel(network)
+        optimizer = accelerator.prepare(torch.optim.AdamW(network.parameters()))
+        accelerator.backward(wrapped(torch.ones(1, 1)).sum())
+        optimizer.step()
+
+
 def _accelerator(gpu: bool) -> Accelerator:
     precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
     return Accelerator(cpu=not gpu, mixed_precision=precision)
@@ -114,6 +135,7 @@ def _store_at(address: str) -> Any:
 
 
 def _take_down(gpu: bool) -> None:
+    time.sleep(_SETTLE_S)
     # With a peer gone NCCL would wait for it in a graceful end; aborting lets its kernels go.
     if gpu:
         with contextlib.suppress(RuntimeError):

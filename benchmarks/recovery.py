@@ -1,0 +1,230 @@
+"""What a killed worker costs: seconds to the next step, steps lost, and goodput under a kill every 15 s.
+
+Run: .venv/bin/python benchmarks/recovery.py [--json] [--quick]
+
+Two gloo workers with steps of 50 ms on one machine; a worker gets SIGKILL, and what is measured is the
+time to the next step that anybody has done. rayplat, with one standby: the survivor alone, both again, and
+all killed at once (from the newest checkpoint). Peers do the same steps under DDP: torchrun with restarts,
+and Ray Train with its health check at 0.05 s, both with a checkpoint every 10 steps. Goodput is the share
+of the steps that the time would have held without a kill; a step done twice counts once.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import recovery_peers
+from harness import Claim, main
+from recovery_project import STEP_S
+
+HERE = Path(__file__).parent
+ROWS = 2048
+KILL_EVERY_S = 15.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that a worker has done."""
+
+    at: float
+    step: int
+    rank: int
+    world: int
+    pid: int
+
+
+class InMemory:
+    """Rows as a task names them, without a lakehouse."""
+
+    def read(self) -> Any:
+        from rayplat.train.rows import Rows
+
+        random = np.random.default_rng(1)
+        x = random.normal(size=(ROWS + 256, 2)).astype(np.float32)
+        y = (x[:, 0] + random.normal(size=len(x)) > 0).astype(np.float32)
+        return Rows(("own__a", "own__b"), x[:ROWS], y[:ROWS], x[ROWS:], y[ROWS:])
+
+
+def steps(folder: Path) -> list[Step]:
+    """Every step that was written down, in the order of time."""
+    found = []
+    for path in folder.glob("steps-*.txt"):
+        for line in path.read_text().splitlines():
+            at, *rest = line.split()
+            if len(rest) == 4:
+                found.append(Step(float(at), *map(int, rest)))
+    return sorted(found, key=lambda step: step.at)
+
+
+def wait_until(condition: Callable[[list[Step]], bool], folder: Path, within: float = 60.0) -> list[Step]:
+    """The steps once a condition holds of them."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        seen = steps(folder)
+        if condition(seen):
+            return seen
+        time.sleep(0.01)
+    raise SystemExit(f"{folder}: nothing happened within {within} s; the last steps: {steps(folder)[-3:]}")
+
+
+def both(seen: list[Step], after: float) -> bool:
+    """Whether a group of two has done some steps since."""
+    return sum(s.world == 2 and s.at > after for s in seen) >= 8
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What one kill cost: seconds to the next step, steps that were done again, seconds to two workers."""
+
+    to_step: float
+    lost: int
+    to_both: float
+
+
+def kill_and_watch(folder: Path, ranks: Sequence[int]) -> Recovered:
+    """Kill workers of those ranks, all at once, and see what follows."""
+    seen = wait_until(lambda s: both(s, s[-1].at - 1.0 if s else 0.0), folder)
+    newest = {s.rank: s for s in seen if s.world == 2 and s.at > seen[-1].at - 1.0}
+    reached = seen[-1].step
+    killed = time.time()
+    for rank in ranks:
+        os.kill(newest[rank].pid, signal.SIGKILL)
+    dead = {newest[rank].pid for rank in ranks}
+    # The step in flight when the kill came may still be written down by a worker whose gradients were in.
+    flying = STEP_S / 5
+    after = wait_until(lambda s: any(x.at > killed + flying and x.pid not in dead for x in s), folder)
+    first = next(s for s in after if s.at > killed + flying and s.pid not in dead)
+    again = wait_until(lambda s: any(x.world == 2 and x.at > killed + flying for x in s), folder)
+    joined = next(s for s in again if s.world == 2 and s.at > killed + flying and s.pid not in dead)
+    return Recovered(first.at - killed, max(0, reached - first.step + 1), joined.at - killed)
+
+
+def goodput(folder: Path, seconds: float, every: float) -> float:
+    """Steps done, over those that the time holds without a kill, with a kill every so often."""
+    seen = wait_until(lambda s: both(s, 0.0), folder)
+    begin, first, rank = time.time(), seen[-1].step, 1
+    while time.time() - begin < seconds:
+        time.sleep(max(0.0, min(every, begin + seconds - time.time())))
+        if time.time() - begin < seconds - 1:
+            newest = [s for s in steps(folder) if s.rank == rank]
+            with contextlib.suppress(ProcessLookupError):  # a group that has not begun again since
+                os.kill(newest[-1].pid, signal.SIGKILL)
+            rank = 1 - rank
+    done = max(s.step for s in steps(folder)) - first
+    undisturbed = np.median(np.diff([s.at for s in seen if s.rank == 0 and s.world == 2][-20:]))
+    return done * float(undisturbed) / (time.time() - begin)
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """End processes that were started here, and wait until they are gone."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+class Ours:
+    """A group of rayplat on a platform of its own, in a thread."""
+
+    def __init__(self, folder: Path, standbys: int) -> None:
+        from rayplat.cluster.session import connect, up
+        from rayplat.core.settings import Settings
+        from rayplat.train.group import GroupSpec, run_group
+        from rayplat.train.worker import WorkerTask
+
+        home = folder / "home"
+        self.settings = Settings.model_validate({"home": home, "ray": {"cpus": 4, "object_store_mib": 256}})
+        up(self.settings)
+        connect(self.settings)
+        project = folder / "recovery_project.py"
+        shutil.copy(HERE / "recovery_project.py", project)
+        rows: Any = InMemory()
+        task = WorkerTask(str(project), "recovery", rows, f"file://{folder}/run", 1)
+        self.stop = False
+        self.thread = threading.Thread(
+            target=run_group, args=(GroupSpec(1, 2, standbys), task, _quietly, lambda: self.stop)
+        )
+        self.thread.start()
+
+    def close(self) -> None:
+        from rayplat.cluster.session import disconnect, down
+
+        self.stop = True
+        self.thread.join(60)
+        disconnect()
+        down(self.settings)
+
+
+def _quietly(text: str, share: float | None) -> None:
+    """A benchmark does not tell of epochs."""
+
+
+def measure(quick: bool) -> list[Claim]:
+    kills, seconds = (2, 20.0) if quick else (5, 60.0)
+    every = 5.0 if quick else KILL_EVERY_S
+    ours: list[Recovered] = []
+    restarts: list[Recovered] = []
+    with tempfile.TemporaryDirectory(prefix="rayplat-recovery-") as made:
+        folder = Path(made)
+        group = Ours(folder, standbys=1)
+        try:
+            ours = [kill_and_watch(folder, [kill % 2]) for kill in range(kills)]
+            our_goodput = goodput(folder, seconds, every)
+            restarts = [kill_and_watch(folder, [0, 1]) for _ in range(max(1, kills // 2))]
+        finally:
+            group.close()
+    peers: dict[str, list[Recovered]] = {}
+    peer_goodput: dict[str, list[float]] = {}
+    for name, command in recovery_peers.COMMANDS.items():
+        with tempfile.TemporaryDirectory(prefix="rayplat-recovery-") as made:
+            folder = Path(made)
+            # Without what our own platform has told its Ray by the environment.
+            plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY")}
+            child = subprocess.Popen(
+                [sys.executable, *command, str(folder)],
+                env={**plain, "RAY_AUTH_MODE": "disabled"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                peers[name] = [kill_and_watch(folder, [kill % 2]) for kill in range(max(1, kills // 2))]
+                peer_goodput[name] = [goodput(folder, seconds, every)]
+            finally:
+                end([*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)])
+    theirs = {name: [r.to_step for r in found] for name, found in peers.items()}
+    return [
+        Claim("kill_to_step_s", "s", [r.to_step for r in ours], theirs, note="shrink and continue"),
+        Claim("kill_to_both_s", "s", [r.to_both for r in ours], theirs, note="a standby has joined"),
+        Claim("kill_all_to_step_s", "s", [r.to_step for r in restarts], theirs, note="from a checkpoint"),
+        Claim(
+            "steps_lost",
+            "steps",
+            [float(r.lost) for r in ours],
+            {name: [float(r.lost) for r in found] for name, found in peers.items()},
+        ),
+        Claim(
+            "goodput_kill_every_15s",
+            "share",
+            [our_goodput],
+            peer_goodput,
+            higher_is_better=True,
+            note=f"a kill every {every:.0f} s",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main(measure, __doc__ or "")
