@@ -5,33 +5,44 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench docs lock clean
+.PHONY: help install demo test test-all coverage lint format bench docs lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Test processes: one a core, at most four, as each may hold 2 GiB. PROCESSES=0 runs all in one, for a debugger.
+PROCESSES ?= logical
+PYTEST := $(BIN)/python -m pytest
+BESIDE := -n $(PROCESSES) --maxprocesses 4 --dist loadfile
+
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(INSTALLED)  ## install into .venv, with the pinned versions
 
-# Without the constraints pip backtracks for minutes; with them it takes about 100 s.
+# Without the constraints pip backtracks for minutes. pip would compile on one core: compileall does on all.
+# What it cannot compile are files for newer Pythons, which some packages hold.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rayplat needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 demo: $(INSTALLED)  ## the whole loop on real flights, from events to a traced prediction
 	$(BIN)/rayplat run examples/flights
 
-test: $(INSTALLED)  ## the tests, with coverage
-	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
+test: $(INSTALLED)  ## the tests that are not slow, several at once
+	$(PYTEST) $(BESIDE) -m 'not slow'
 
-test-all: $(INSTALLED)  ## the tests, the slow ones too
-	$(BIN)/python -m pytest --cov --cov-report=term
+test-all: $(INSTALLED)  ## the tests, the slow ones too, with coverage
+	$(PYTEST) $(BESIDE) -m 'not slow' --cov --cov-report=
+	$(PYTEST) -m slow --cov --cov-append --cov-report=term
+
+coverage: $(INSTALLED)  ## the tests that are not slow, with coverage
+	$(PYTEST) $(BESIDE) -m 'not slow' --cov --cov-report=term
 
 lint: $(INSTALLED)  ## format, lint, types and floors
 	$(BIN)/ruff format --check .

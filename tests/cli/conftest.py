@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rayplat.cli.app import app
+from rayplat.core.settings import LogSettings
+from rayplat.core.telemetry import configure_logging
 
 
 @dataclass(frozen=True)
@@ -45,4 +47,5 @@ def rayplat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         return Ran(result.exit_code, result.stdout, result.stderr)
 
     yield run
+    configure_logging(LogSettings(format="text"))  # a command sets the form of all logs of its process
     log.level, log.propagate, log.handlers = before[0], before[1], before[2]
