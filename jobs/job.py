@@ -1,9 +1,13 @@
-"""What every job script shares: arguments -> settings -> platform and project -> one call."""
+"""What every job script shares: arguments -> settings -> platform and project -> one call.
+
+The history of jobs is told that the job runs and how it ended, however it was submitted.
+"""
 
 import argparse
 import sys
 from collections.abc import Callable
 
+from rayplat.cluster.jobs.inside import reported
 from rayplat.cluster.session import connect
 from rayplat.core.errors import RayplatError
 from rayplat.core.project.load import load_project
@@ -22,8 +26,9 @@ def run_job(call: Call, description: str) -> None:
     given = arguments.parse_args()
     try:
         settings = load_settings(dict(pair.split("=", 1) for pair in given.set))
-        connect(settings)
-        print(call(build_platform(settings), load_project(given.project)))
+        with reported(settings, sys.argv, given.project):
+            connect(settings)
+            print(call(build_platform(settings), load_project(given.project)))
     except RayplatError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

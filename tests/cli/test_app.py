@@ -147,7 +147,8 @@ def test_an_error_of_any_kind_has_its_exit_code(raised: Exception, code: int, ki
         (["models", "show", "m/x"], 2),
         (["models", "show", "m"], 3),
         (["features", "list", "nothing"], 2),
-        (["jobs", "list"], 5),
+        (["jobs", "env"], 5),
+        (["jobs", "show", "none"], 3),
         (["serve", "list"], 5),
     ],
 )

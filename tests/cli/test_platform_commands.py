@@ -24,10 +24,16 @@ def test_down_of_nothing_keeps_what_is_on_disk(rayplat: Run, tmp_path: Path) -> 
 
 
 def test_jobs_need_a_platform_that_runs(rayplat: Run, tmp_path: Path) -> None:
-    for verb in (["env"], ["list"], ["logs", "raysubmit_1"], ["submit", "--", "python", "x.py"]):
-        ran = rayplat("--home", str(tmp_path), "jobs", *verb)
-        assert ran.code == 5, verb
+    for words in (["jobs", "env"], ["jobs", "submit", "--", "python", "x.py"], ["submit", "--", "ls"]):
+        ran = rayplat("--home", str(tmp_path), *words)
+        assert ran.code == 5, words
         assert "rayplat up" in ran.err
+
+
+def test_the_history_of_jobs_needs_none(rayplat: Run, tmp_path: Path) -> None:
+    listed = rayplat("--home", str(tmp_path), "jobs", "list", "--output", "json")
+    assert (listed.code, json.loads(listed.out)) == (0, [])
+    assert rayplat("--home", str(tmp_path), "jobs", "logs", "raysubmit_1").code == 3
 
 
 def test_a_project_without_a_model_cannot_loop(rayplat: Run, tmp_path: Path) -> None:

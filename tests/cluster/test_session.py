@@ -7,8 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rayplat.cluster.processes import ours
-from rayplat.cluster.session import connect, down, status, up
+from rayplat.cluster.head import SUPERVISOR
+from rayplat.cluster.processes import ours, stop_process
+from rayplat.cluster.session import connect, down, up
+from rayplat.cluster.status import status
 from rayplat.core.errors import ConflictError, UnavailableError
 from rayplat.core.settings import Settings
 
@@ -74,6 +76,7 @@ def test_up_after_a_crash_starts_anew_and_down_ends_every_process(
     settings = Settings.model_validate({"home": tmp_path, "ray": {"cpus": 1, "object_store_mib": 128}})
     try:
         first = up(settings)
+        assert stop_process(settings, SUPERVISOR)  # it would start the store again
         store = next(p for p in ours(settings) if p.name() == "gcs_server")
         store.kill()
         store.wait(timeout=10)

@@ -1,102 +1,116 @@
-"""`rayplat jobs`: work that runs on the cluster, not in this terminal.
+"""`rayplat jobs`: work that runs on the cluster, not in this terminal, and what became of it.
 
-Knows how jobs are shown; the jobs API is known in `cluster.jobs`.
+Knows how jobs are shown; the jobs API and the history are known in `cluster.jobs`.
 """
 
-import sys
-from typing import Annotated
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rayplat.cli.command import Call, command, group
-from rayplat.cli.output import Format, table
-from rayplat.core.errors import RayplatError
+from rayplat.cli.output import fields, table
+from rayplat.cli.submit import PASS_ON, Detach, door, follow, shown, submit, tell
 
-app = group("Submit, list, follow and stop jobs on the cluster.")
+if TYPE_CHECKING:
+    from rayplat.cluster.jobs.record import JobRecord
+
+app = group("Submit, list, follow, stop and resume jobs on the cluster.")
+command(app, "submit", **PASS_ON)(submit)
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="As `rayplat jobs list` shows it.", show_default=False)
 ]
-Command = Annotated[
-    list[str],
-    typer.Argument(metavar="COMMAND...", help="After --, such as: -- python jobs/train.py --project …"),
-]
-WorkingDir = Annotated[str, typer.Option("--working-dir", help="The folder that is shipped to the cluster.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Do not follow the log.")]
-
-
-@command(app)
-def submit(call: Call, command_: Command, working_dir: WorkingDir = ".", detach: Detach = False) -> None:
-    """Submit a command, and follow its log to the end."""
-    from rayplat.cluster.jobs import submit as send
-
-    settings = call.settings()
-    job_id = send(settings, command_, working_dir)
-    call.note(f"job {job_id}")
-    if detach:
-        call.show({"id": job_id}, lambda: job_id)
-    else:
-        _follow(call, job_id)
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+Team = Annotated[str, typer.Option("--team", help="Only this team's.")]
+Project = Annotated[str, typer.Option("--project", help="Only this project's, by its name.")]
 
 
 @command(app, "list")
-def list_(call: Call) -> None:
-    """Every job that the cluster remembers, newest first."""
-    from rayplat.cluster.jobs import list_jobs
+def list_(call: Call, limit: Limit = 50, team: Team = "", project: Project = "") -> None:
+    """The jobs that there were, newest first; those of clusters that are gone, too."""
+    from rayplat.cluster.jobs.history import JobHistory
+    from rayplat.cluster.jobs.settling import settle
+    from rayplat.cluster.jobs.settling import shown as as_seen
 
-    found = list_jobs(call.settings())
+    settings = call.settings()
+    with closing(JobHistory(settings)) as history:
+        view = settle(settings, history)
+        found = [as_seen(job, view) for job in history.newest(limit, team=team, project=project)]
     call.show(
-        found, lambda: table(["job", "status", "command"], [(j.id, j.status, j.entrypoint) for j in found])
+        [shown(job) for job in found],
+        lambda: table(
+            ["job", "status", "submitted", "took", "user", "team", "project", "command"],
+            [
+                (
+                    j.submission_id,
+                    j.status.lower(),
+                    j.submitted_at,
+                    _took(j),
+                    j.user,
+                    j.team,
+                    j.project,
+                    j.command,
+                )
+                for j in found
+            ],
+        ),
     )
+
+
+@command(app)
+def show(call: Call, job: JobId) -> None:
+    """Everything that is known of a job."""
+    from rayplat.cluster.jobs.history import JobHistory
+    from rayplat.cluster.jobs.settling import settle
+    from rayplat.cluster.jobs.settling import shown as as_seen
+
+    settings = call.settings()
+    with closing(JobHistory(settings)) as history:
+        view = settle(settings, history)
+        found = shown(as_seen(history.get(job), view))
+    call.show(found, lambda: fields({k: v for k, v in found.items() if k != "submission_id"}))
 
 
 @command(app)
 def logs(call: Call, job: JobId) -> None:
     """Follow a job's log to its end; exits with 1 if the job did not succeed."""
-    _follow(call, job)
+    follow(call, call.settings(), job)
 
 
 @command(app)
 def stop(call: Call, job: JobId) -> None:
-    """Ask a job to stop."""
-    from rayplat.cluster.jobs import stop as ask
+    """Ask a job to stop, and wait a few seconds for it."""
+    from rayplat.cluster.jobs.submission import stop as ask
 
-    stopped = ask(call.settings(), job)
-    call.show({"id": job, "stopped": stopped}, lambda: "stopping" if stopped else "it had ended already")
+    stopped, now = ask(call.settings(), job)
+    call.show(
+        {**shown(now), "stopped": stopped},
+        lambda: f"job {job} {now.status.lower()}" + ("" if stopped else ": it had ended already"),
+    )
+
+
+@command(app)
+def resume(call: Call, job: JobId, detach: Detach = False) -> None:
+    """Submit a job that failed, was stopped or was lost again; it goes on from what was durable."""
+    from rayplat.cluster.jobs.quota import teams_of
+    from rayplat.cluster.jobs.submission import resume as again
+
+    settings = call.settings()
+    sent = again(settings, job, door(settings, teams_of(settings)))
+    tell(call, settings, sent, detach=detach)
 
 
 @command(app)
 def env(call: Call) -> None:
     """The variables with which a plain `ray job submit` is let in: eval "$(rayplat jobs env)"."""
-    from rayplat.cluster.jobs import job_environment
+    from rayplat.cluster.jobs.submission import job_environment
 
     found = job_environment(call.settings())
     call.show(found, lambda: "\n".join(f"export {name}={value}" for name, value in found.items()))
 
 
-def _follow(call: Call, job_id: str) -> None:
-    from rayplat.cluster.jobs import follow, get_job
-
-    settings = call.settings()
-    lines = follow(settings, job_id)
-    log = []
-    for part in lines:
-        if call.form is Format.TEXT:
-            sys.stdout.write(part)
-            sys.stdout.flush()
-        else:
-            log.append(part)
-    job = get_job(settings, job_id)
-    call.show({**_plain(job), "log": "".join(log)}, lambda: f"job {job.id} {job.status.lower()}")
-    if job.status != "SUCCEEDED":
-        raise RayplatError(
-            f"job {job.id} ended as {job.status}: {job.message}", f"rayplat jobs logs {job.id}"
-        )
-
-
-def _plain(job: object) -> dict[str, object]:
-    import dataclasses
-
-    from rayplat.cluster.jobs import Job
-
-    return dataclasses.asdict(job) if isinstance(job, Job) else {}
+def _took(job: "JobRecord") -> str:
+    if job.started_at is None or job.ended_at is None:
+        return ""
+    return f"{(job.ended_at - job.started_at).total_seconds():.0f} s"

@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from rayplat.core.errors import Fault, ProjectError, RayplatError
+from rayplat.core.errors import RayplatError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -133,8 +133,8 @@ def cell(value: Any) -> str:
 
 
 def show_error(form: Format, error: RayplatError) -> None:
-    """Print an error to stderr: what happened and how to mend it, with every fault of a project."""
-    faults = list(error.faults) if isinstance(error, ProjectError) else []
+    """Print an error to stderr: what happened and how to mend it, with every fault of a project or file."""
+    faults = [fault for fault in getattr(error, "faults", ()) if hasattr(fault, "where")]
     if form is Format.JSON:
         described = {
             "kind": type(error).__name__,
@@ -158,11 +158,12 @@ def show_error(form: Format, error: RayplatError) -> None:
         out.print(Text.assemble(("  mend: ", "green"), error.mend), soft_wrap=True)
 
 
-def _plain_fault(fault: Fault) -> dict[str, Any]:
+def _plain_fault(fault: Any) -> dict[str, Any]:
     where = fault.where
     return {
         "file": where.file if where else None,
         "line": where.line if where else None,
+        **{name: getattr(where, name) for name in ("column", "key") if hasattr(where, name)},
         "what": fault.what,
         "mend": fault.mend,
     }

@@ -3,14 +3,15 @@
 Knows which Ray belongs to a platform; it does not know what runs on it.
 """
 
-import contextlib
 import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rayplat.cluster.head import Head, forget_head, read_head, start_head
+from rayplat.cluster.head import RECORDER, SUPERVISOR, Head, forget_head, read_head
+from rayplat.cluster.jobs.settling import last_look
+from rayplat.cluster.local.launch import launch
+from rayplat.cluster.local.supervisor import ensure_supervisor
 from rayplat.cluster.processes import end, exclusive, ours, records
 from rayplat.cluster.spec import load_spec
 from rayplat.cluster.token import ensure_token, use_token
@@ -29,23 +30,12 @@ class ClusterInfo:
     started: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterStatus:
-    """What a platform has running. Resources are logical: CPUs, GPUs, bytes of memory."""
-
-    address: str | None
-    dashboard: str | None
-    processes: tuple[tuple[int, str], ...]
-    resources: dict[str, float]
-    available: dict[str, float]
-
-
 def up(settings: Settings) -> ClusterInfo:
     """Start this platform's Ray, or find it running. Safe to call from several processes at once.
 
     Raises:
         UnavailableError: Ray does not start.
-        UserError: the token file can be read by others.
+        UserError: the token file can be read by others, or the cluster file is at fault.
     """
     if settings.ray.address:
         return ClusterInfo(settings.ray.address, "", started=False)
@@ -53,12 +43,16 @@ def up(settings: Settings) -> ClusterInfo:
         ensure_token(settings)
         head = read_head(settings)
         if head is not None:
+            ensure_supervisor(settings)
             return ClusterInfo(head.address, head.dashboard, started=False)
+        spec = load_spec(Path(settings.ray.spec))
         # What an earlier head left behind (after a crash) holds ports and shared memory.
-        kept = {record.pid for record in records(settings) if record.alive()}
+        watching = (SUPERVISOR, RECORDER)
+        kept = {r.pid for r in records(settings) if r.alive() and r.name not in watching}
         end([p for p in ours(settings) if p.pid not in kept])
+        last_look(settings)
         forget_head(settings)
-        head = start_head(settings, load_spec(Path(settings.ray.spec)).local)
+        head = launch(settings, spec)
         return ClusterInfo(head.address, head.dashboard, started=True)
 
 
@@ -69,7 +63,7 @@ def connect(settings: Settings) -> None:
         UnavailableError: no Ray of this platform runs, or it does not let us in.
         ConflictError: this process is connected to the Ray of another platform.
     """
-    address = settings.ray.address or _running(settings).address
+    address = settings.ray.address or running_head(settings).address
     joined = _joined()
     if joined and (settings.ray.address or joined == address):
         return
@@ -103,26 +97,6 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def status(settings: Settings) -> ClusterStatus:
-    """What runs now, without starting anything."""
-    head = None if settings.ray.address else read_head(settings)
-    resources: dict[str, float] = {}
-    available: dict[str, float] = {}
-    if head is not None or settings.ray.address:
-        connect(settings)
-        import ray
-
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        available = ray.available_resources()  # type: ignore[no-untyped-call]
-    return ClusterStatus(
-        address=head.address if head else settings.ray.address or None,
-        dashboard=head.dashboard if head else None,
-        processes=tuple((p.pid, _title(p)) for p in ours(settings)),
-        resources=resources,
-        available=available,
-    )
-
-
 def down(settings: Settings) -> list[int]:
     """Stop everything that this platform runs on this machine; state on disk is kept.
 
@@ -130,14 +104,59 @@ def down(settings: Settings) -> list[int]:
         The ids of the processes that were ended.
     """
     with exclusive(settings):
+        last_look(settings)
         ended = end(ours(settings))
         # A worker that was being started while its parent ended is found the second time.
         ended += end(ours(settings))
+        _close_history(settings)
         forget_head(settings)
         for record in records(settings):
             (settings.run_dir / f"{record.name}.pid.json").unlink(missing_ok=True)
         (settings.run_dir / "kafka.json").unlink(missing_ok=True)
         return sorted(ended)
+
+
+def running_head(settings: Settings) -> Head:
+    """The platform's own head.
+
+    Raises:
+        UnavailableError: none runs.
+    """
+    head = read_head(settings)
+    if head is None:
+        raise UnavailableError(f"no Ray runs for the platform in {settings.home}", "run `rayplat up`")
+    return head
+
+
+def gcs_address(settings: Settings) -> str:
+    """Where the control store answers; for a cluster that is joined, this process is connected to it.
+
+    Raises:
+        UnavailableError: no Ray of this platform runs.
+    """
+    if not settings.ray.address:
+        use_token(settings)
+        return running_head(settings).address
+    connect(settings)
+    return _joined()
+
+
+def _close_history(settings: Settings) -> None:
+    """The nodes of a platform that has ended are not there any more: end their intervals now."""
+    if not (settings.run_dir / "ray.json").exists():
+        return
+    from datetime import UTC, datetime
+
+    from rayplat.cluster.history import ClusterHistory
+    from rayplat.cluster.recorder import place_of
+
+    history = ClusterHistory(settings)
+    try:
+        history.end(place_of(settings), datetime.now(UTC))
+    except UnavailableError as error:
+        logging.getLogger("rayplat.cluster").warning("the history of nodes was not closed: %s", error.what)
+    finally:
+        history.close()
 
 
 def _joined() -> str:
@@ -147,19 +166,3 @@ def _joined() -> str:
     import ray
 
     return str(ray.get_runtime_context().gcs_address) if ray.is_initialized() else ""
-
-
-def _running(settings: Settings) -> Head:
-    head = read_head(settings)
-    if head is None:
-        raise UnavailableError(f"no Ray runs for the platform in {settings.home}", "run `rayplat up`")
-    return head
-
-
-def _title(process: Any) -> str:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        line = process.cmdline()
-        return " ".join(line).strip()[:120] if line else str(process.name())
-    return "(gone)"

@@ -34,7 +34,8 @@ _STYLE: Any = {
 }
 
 
-def _draw(draw: Any, width: float = 6.0, height: float = 3.2) -> str:
+def draw_svg(draw: Any, width: float = 6.0, height: float = 3.2) -> str:
+    """The SVG of what `draw` draws on a matplotlib Axes, in the house style; inches."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
@@ -65,7 +66,7 @@ def loss_curve(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.set_ylabel("log loss")
         axes.legend()
 
-    return _draw(draw)
+    return draw_svg(draw)
 
 
 def _cycle() -> list[str]:
@@ -88,7 +89,7 @@ def precision_recall(label: Floats, scores: Mapping[str, Floats]) -> str:
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
         axes.legend()
 
-    return _draw(draw, 5.0, 3.4)
+    return draw_svg(draw, 5.0, 3.4)
 
 
 def _precision_recall(label: Floats, score: Floats, points: int = 200) -> tuple[Floats, Floats]:
@@ -116,7 +117,7 @@ def calibration(label: Floats, scores: Mapping[str, Floats], bins: int = 10) -> 
         axes.set(xlabel="foretold probability", ylabel="share that happened")
         axes.legend()
 
-    return _draw(draw, 5.0, 3.4)
+    return draw_svg(draw, 5.0, 3.4)
 
 
 def by_day(days: Sequence[str], values: Sequence[float | None], reference: float, name: str) -> str:
@@ -136,7 +137,7 @@ def by_day(days: Sequence[str], values: Sequence[float | None], reference: float
         axes.set_ylabel(name)
         axes.legend(loc="lower left")
 
-    return _draw(draw, 9.0, 2.8)
+    return draw_svg(draw, 9.0, 2.8)
 
 
 def drift_map(days: Sequence[str], features: Sequence[str], psi: Floats, over: float) -> str:
@@ -161,7 +162,7 @@ def drift_map(days: Sequence[str], features: Sequence[str], psi: Floats, over: f
                 column, row, f"{psi[row, column]:.2f}", ha="center", va="center", color=color, fontsize=8
             )
 
-    return _draw(draw, 9.0, 0.6 + 0.28 * len(features))
+    return draw_svg(draw, 9.0, 0.6 + 0.28 * len(features))
 
 
 def freshness(views: Sequence[str], median_s: Sequence[float], p95_s: Sequence[float]) -> str:
@@ -184,4 +185,4 @@ def freshness(views: Sequence[str], median_s: Sequence[float], p95_s: Sequence[f
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axes.legend(loc="lower right")
 
-    return _draw(draw, 9.0, 0.9 + 0.4 * len(views))
+    return draw_svg(draw, 9.0, 0.9 + 0.4 * len(views))

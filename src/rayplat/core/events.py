@@ -111,6 +111,37 @@ class EndpointDeployed(Event):
     version: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetWarned(Event):
+    """A budget is spent to its warning. `scope` is team, project or run; money is in USD, as text."""
+
+    scope: str
+    name: str
+    spent_usd: str
+    limit_usd: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRefused(Event):
+    """A budget is spent so far that new work is refused from now on."""
+
+    scope: str
+    name: str
+    spent_usd: str
+    limit_usd: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetStopped(Event):
+    """A budget is spent; `stopped` (kind and owner) are asked to write a checkpoint and end."""
+
+    scope: str
+    name: str
+    spent_usd: str
+    limit_usd: str
+    stopped: tuple[str, ...]
+
+
 E = TypeVar("E", bound=Event)
 
 

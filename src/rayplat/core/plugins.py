@@ -10,7 +10,12 @@ from typing import Any
 from rayplat.core.errors import NotFoundError, UserError
 
 _BUILT_IN: dict[str, dict[str, str]] = {
-    "page": {"loop": "rayplat.console.loop_page:write_page"},
+    "page": {
+        "loop": "rayplat.console.loop_page:write_page",
+        "cost": "rayplat.console.cost_pages:report_page",
+        "cost-forecast": "rayplat.console.cost_pages:forecast_page",
+        "cost-savings": "rayplat.console.cost_pages:savings_page",
+    },
 }
 _EXTRAS = {
     "redis": "redis",

@@ -136,6 +136,29 @@ class RaySettings(_Part):
     cpus: int = Field(0, ge=0, description="logical CPUs of the local node; 0: as many as the machine has")
     object_store_mib: int = Field(512, ge=128, description="size of the local object store, MiB")
     dashboard_port: int = Field(0, ge=0, description="port of dashboard and jobs API; 0: a free one")
+    record_s: float = Field(5.0, gt=0, description="nodes and who holds them are written down so often, s")
+
+
+class JobsSettings(_Part):
+    """How jobs are submitted."""
+
+    team: str = Field("", description="the team that jobs are counted for; empty: none")
+    packages: Literal["auto", "none", "pip", "uv"] = Field(
+        "auto",
+        description="how a job's pinned packages are installed; auto: not where the environment is the same, "
+        "else pip",
+    )
+    file_mib: int = Field(10, ge=1, description="larger files of the working folder are left out, MiB")
+    folder_mib: int = Field(100, ge=1, le=500, description="most of a working folder that is sent, MiB")
+
+
+class CostSettings(_Part):
+    """How costs are watched."""
+
+    interval_s: float = Field(30.0, gt=0, description="the steward of costs looks so often, s")
+    grace_s: float = Field(
+        120.0, ge=0, description="what a spent budget asks to stop has so long to write its checkpoint, s"
+    )
 
 
 class ServeSettings(_Part):
@@ -169,6 +192,8 @@ class Settings(_Part):
     databases: dict[str, str] = Field({}, description="SQLAlchemy addresses of source databases, by name")
     ingest: IngestSettings = IngestSettings()
     ray: RaySettings = RaySettings()
+    jobs: JobsSettings = JobsSettings()
+    cost: CostSettings = CostSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
 

@@ -14,6 +14,9 @@ from typing import Any
 from rayplat.core.errors import UserError
 from rayplat.core.events import (
     AliasMoved,
+    BudgetRefused,
+    BudgetStopped,
+    BudgetWarned,
     EndpointDeployed,
     Event,
     FeatureSuspected,
@@ -36,6 +39,9 @@ _NAMES: dict[type[Event], tuple[str, str]] = {
     ModelRegistered: ("model.registered", "{0.model}/{0.version}"),
     AliasMoved: ("alias.moved", "{0.model}@{0.alias}"),
     EndpointDeployed: ("endpoint.deployed", "{0.endpoint}"),
+    BudgetWarned: ("budget.warned", "{0.scope}/{0.name}"),
+    BudgetRefused: ("budget.refused", "{0.scope}/{0.name}"),
+    BudgetStopped: ("budget.stopped", "{0.scope}/{0.name}"),
 }
 """The action and the subject that stand for each event; other events are not written down."""
 

@@ -1,0 +1,1 @@
+"""Proof, offline, that the rendered files do what the cluster file says."""

@@ -1,0 +1,133 @@
+"""Whether a rendered file keeps the cluster closed: asked of the file itself, not of what renders it.
+
+Knows what Ray's own defaults leave open; it does not know how a file was made.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rayplat.cluster.check.finding import Finding, failed, passed
+
+_WORLD = ("0.0.0.0/0", "::/0")
+_NIGHTLY = re.compile(r"nightly|/latest/|\.dev\d|:latest\b")
+
+
+def check_launcher_security(
+    target: str, document: dict[str, Any], *, dashboard_open: bool = False
+) -> list[Finding]:
+    """A launcher file: nothing open to the world, the token everywhere, disks, roles, pins.
+
+    Args:
+        target: aws or gcp.
+        document: the file as a value.
+        dashboard_open: the cluster file names networks that may reach the dashboard.
+    """
+    faults = [
+        *_launcher_faults(document, dashboard_open),
+        *(
+            fault
+            for name, kind in document["available_node_types"].items()
+            for fault in (_aws_faults if target == "aws" else _gcp_faults)(name, kind["node_config"])
+        ),
+    ]
+    return _told(target, faults)
+
+
+def _launcher_faults(document: dict[str, Any], dashboard_open: bool) -> Iterator[str]:
+    starts = [
+        command
+        for role in ("head", "worker")
+        for command in document[f"{role}_start_ray_commands"]
+        if "ray start" in command
+    ]
+    for command in starts:
+        if "RAY_AUTH_MODE=token" not in command:
+            yield "a node starts without token authentication"
+        if "--dashboard-host=0.0.0.0" in command and not dashboard_open:
+            yield "the dashboard listens on all interfaces"
+    if not any("chmod 600" in command and "auth_token" in command for command in document["setup_commands"]):
+        yield "the token file is not made unreadable for others"
+    if "~/.ray/auth_token" not in document["file_mounts"]:
+        yield "the token is not delivered to the nodes"
+    installs = [command for command in document["setup_commands"] if "pip install" in command]
+    pinned = [
+        c for c in installs if re.search(r"ray\[[^\]]*\](==\d+\.\d+\.\d+| @ \S+#sha256=[0-9a-f]{64})", c)
+    ]
+    if not pinned:
+        yield "Ray is not pinned to a release or a wheel's hash"
+    if _NIGHTLY.search(" ".join(installs)):
+        yield "a nightly or a moving version is installed"
+    yield from _world(document)
+
+
+def _world(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _world(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _world(item)
+    elif isinstance(value, str) and value in _WORLD:
+        yield f"{value} may come in"
+
+
+def _aws_faults(name: str, config: dict[str, Any]) -> Iterator[str]:
+    if not config.get("SecurityGroupIds"):
+        yield f"{name}: without a security group Ray makes one that opens SSH to the world"
+    if config.get("MetadataOptions", {}).get("HttpTokens") != "required":
+        yield f"{name}: the metadata service answers without a token"
+    disks = config.get("BlockDeviceMappings") or [{}]
+    if not all(disk.get("Ebs", {}).get("Encrypted") for disk in disks):
+        yield f"{name}: a disk is not encrypted"
+    if not config.get("IamInstanceProfile"):
+        yield f"{name}: no instance profile; Ray's own may do anything with EC2 and S3"
+    if not config.get("ImageId"):
+        yield f"{name}: no ImageId; Ray's own image is years old"
+
+
+def _gcp_faults(name: str, config: dict[str, Any]) -> Iterator[str]:
+    accounts = config.get("serviceAccounts") or [{}]
+    if not all(account.get("email") for account in accounts):
+        yield f"{name}: no service account; the project's default one may edit everything"
+    if not config.get("tags", {}).get("items"):
+        yield f"{name}: no network tag; firewall rules cannot name the node"
+
+
+def check_kuberay_security(documents: list[dict[str, Any]]) -> list[Finding]:
+    """KubeRay's resources: token, network policy, no service of its own to the world, pods without powers."""
+    faults = [
+        f"{document['kind']}: {fault}"
+        for document in documents
+        for fault in _kuberay_faults(document["spec"])
+    ]
+    return _told("kuberay", [*faults, *_world(documents)])
+
+
+def _kuberay_faults(body: dict[str, Any]) -> Iterator[str]:
+    cluster = body.get("rayClusterSpec") or body.get("rayClusterConfig") or body
+    auth = cluster.get("authOptions", {})
+    if auth.get("mode") != "token" or not auth.get("secretName"):
+        yield "no token authentication with a Secret of one's own"
+    if cluster.get("networkPolicy", {}).get("mode") not in ("DenyAll", "DenyAllIngress"):
+        yield "no network policy denies what comes in"
+    head = cluster["headGroupSpec"]
+    if head.get("serviceType", "ClusterIP") != "ClusterIP" or head.get("enableIngress"):
+        yield "the head has a way in from outside"
+    for group in (head, *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        if group is not head and pod.get("automountServiceAccountToken") is not False:
+            yield f"{group['groupName']}: a worker may ask the API server"
+        for container in pod["containers"]:
+            powers = container.get("securityContext", {})
+            if powers.get("allowPrivilegeEscalation") is not False or not powers.get("runAsNonRoot"):
+                yield f"{container['name']}: may become root"
+            if _NIGHTLY.search(container["image"]) or not re.search(r"[:@]", container["image"]):
+                yield f"{container['name']}: image {container['image']} is not pinned"
+
+
+def _told(target: str, faults: list[str]) -> list[Finding]:
+    if not faults:
+        return [passed(target, "security", "closed to the world, token, roles, pins")]
+    mend = f"run `rayplat cluster render {target}`"
+    return [failed(target, "security", fault, mend) for fault in dict.fromkeys(faults)]

@@ -1,0 +1,1 @@
+"""What is made from the cluster file: launcher files for AWS, GCP, KubeRay and this machine, and policies."""

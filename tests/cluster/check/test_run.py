@@ -1,0 +1,193 @@
+"""The checks on the repository's files, and on files that were tampered with: each fault is found."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rayplat.cluster.check.aws import check_aws
+from rayplat.cluster.check.finding import Finding
+from rayplat.cluster.check.gcp import check_gcp
+from rayplat.cluster.check.kuberay import check_kuberay
+from rayplat.cluster.check.launcher import check_launcher
+from rayplat.cluster.check.run import check_targets
+from rayplat.cluster.check.security import check_kuberay_security, check_launcher_security
+from rayplat.cluster.spec import load_spec
+
+FOLDER = Path(__file__).parents[3] / "cluster"
+SPEC = load_spec(FOLDER / "platform.yaml")
+Change = Callable[[Any], Any]
+
+
+def _document(target: str) -> Any:
+    return yaml.safe_load((FOLDER / f"{target}.yaml").read_text())
+
+
+def _documents() -> Any:
+    return list(yaml.safe_load_all((FOLDER / "kuberay.yaml").read_text()))
+
+
+def _failures(findings: list[Finding]) -> list[str]:
+    return [f"{f.check}: {f.what}" for f in findings if f.state == "failed"]
+
+
+@pytest.mark.parametrize("target", ["gcp", "kuberay", "local"])
+def test_the_repositorys_files_pass_every_check(target: str) -> None:
+    findings = check_targets(SPEC, FOLDER, [target])
+    assert {f.state for f in findings} == {"passed"}
+    wanted = {"local": {"fresh", "groups"}, "gcp": {"schema", "resources", "security", "launch"}}
+    assert wanted.get(target, {"schema", "autoscaler", "security"}) <= {f.check for f in findings}
+
+
+def test_on_a_simulated_ec2_nodes_come_and_go_and_a_wrong_machine_is_an_error() -> None:
+    document = _document("aws")
+    findings = check_aws(document)
+    assert [(f.check, f.state) for f in findings] == [("machines", "passed"), ("launch", "passed")]
+    assert "5 nodes bootstrapped, started, looked at, ended" in findings[1].what
+
+    changed = copy.deepcopy(document)
+    changed["available_node_types"]["gpu-l4"]["node_config"]["InstanceType"] = "g6.xlarge"
+    _config(changed)["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] = False
+    faults = _failures(check_aws(changed))
+    assert any("gpu-l4 promises CPU: 8, and g6.xlarge has 4" in fault for fault in faults)
+    assert any("cpu: encrypted disks is [False]" in fault for fault in faults)
+
+    unknown = copy.deepcopy(document)
+    _config(unknown)["InstanceType"] = "m6i.huge"
+    (fault,) = _failures(check_aws(unknown))
+    assert "m6i.huge is not available" in fault
+
+
+def test_a_node_that_compute_engine_does_not_know_is_an_error() -> None:
+    document = _document("gcp")
+    config = document["available_node_types"]["cpu"]["node_config"]
+    config["shieldedInstanceConfig"]["enableEverything"] = True
+    config["scheduling"] = [{"preemptible": True}]
+    (fault,) = _failures(check_gcp(document))
+    assert "enableEverything" in fault or "is not of type 'object'" in fault
+
+
+LAUNCHER: list[tuple[str, str, Change]] = [
+    ("aws", "metadata service", lambda d: _config(d).pop("MetadataOptions")),
+    ("aws", "opens SSH to the world", lambda d: _config(d).pop("SecurityGroupIds")),
+    ("aws", "disk is not encrypted", lambda d: _config(d).pop("BlockDeviceMappings")),
+    ("aws", "no instance profile", lambda d: _config(d).pop("IamInstanceProfile")),
+    ("aws", "no ImageId", lambda d: _config(d).pop("ImageId")),
+    ("aws", "not delivered", lambda d: d["file_mounts"].pop("~/.ray/auth_token")),
+    ("aws", "unreadable for others", lambda d: d["setup_commands"].pop(0)),
+    ("aws", "not pinned", lambda d: _replace(d, "setup_commands", "==2.60.0", "")),
+    ("aws", "nightly", lambda d: d["setup_commands"].append("pip install https://x/latest/ray.whl")),
+    ("aws", "listens on all", lambda d: _replace(d, "head_start_ray_commands", "127.0.0.1", "0.0.0.0")),
+    ("gcp", "without token", lambda d: _replace(d, "worker_start_ray_commands", "RAY_AUTH_MODE=token", "")),
+    ("gcp", "0.0.0.0/0 may come in", lambda d: d["provider"].update(open=["0.0.0.0/0"])),
+    ("gcp", "no service account", lambda d: _config(d).pop("serviceAccounts")),
+    ("gcp", "no network tag", lambda d: _config(d).pop("tags")),
+]
+
+
+def _config(document: Any) -> Any:
+    return document["available_node_types"]["cpu"]["node_config"]
+
+
+def _replace(document: Any, key: str, old: str, new: str) -> None:
+    document[key] = [command.replace(old, new) for command in document[key]]
+
+
+@pytest.mark.parametrize(("target", "told", "change"), LAUNCHER, ids=[one[1] for one in LAUNCHER])
+def test_an_opening_in_a_launcher_file_is_found(target: str, told: str, change: Change) -> None:
+    document = _document(target)
+    assert _failures(check_launcher_security(target, document)) == []
+    change(document)
+    assert any(told in fault for fault in _failures(check_launcher_security(target, document)))
+
+
+GROUPS: list[tuple[str, Change]] = [
+    ("max: 8 is 3, not 8", lambda t: t["cpu"].update(max_workers=3)),
+    ("spot", lambda t: t["cpu-spot"]["node_config"].pop("InstanceMarketOptions")),
+    ("labels", lambda t: t["gpu-l4-spot"]["labels"].pop("purpose")),
+    ("resources", lambda t: t["cpu-spot"]["resources"].update(CPU=16)),
+    ("idle_timeout_s", lambda t: t["cpu-spot"].update(idle_timeout_s=1)),
+]
+
+
+@pytest.mark.parametrize(("told", "change"), GROUPS, ids=[one[0] for one in GROUPS])
+def test_a_group_that_was_changed_on_the_way_is_found(told: str, change: Change) -> None:
+    document = _document("aws")
+    change(document["available_node_types"])
+    (fault,) = _failures(check_launcher("aws", SPEC, document))
+    assert told.partition(":")[0] in fault
+
+
+def test_what_rays_schema_refuses_is_told_in_its_words() -> None:
+    document = _document("aws")
+    document["available_node_types"]["cpu"]["resources"]["CPU"] = "eight"
+    (fault,) = _failures(check_launcher("aws", SPEC, document))
+    assert "'eight' is not of type 'integer'" in fault
+    document = _document("aws")
+    document["available_node_types"]["cpu"]["resources"] = {}
+    assert any(
+        "resources: cpu: no CPU or no memory" in f for f in _failures(check_launcher("aws", SPEC, document))
+    )
+
+
+KUBERAY: list[tuple[str, Change]] = [
+    ("token authentication", lambda s: s.pop("authOptions")),
+    ("network policy", lambda s: s.pop("networkPolicy")),
+    ("way in from outside", lambda s: s["headGroupSpec"].update(serviceType="LoadBalancer")),
+    ("ask the API server", lambda s: _pod(s).pop("automountServiceAccountToken")),
+    ("become root", lambda s: _pod(s)["containers"][0].pop("securityContext")),
+    ("not pinned", lambda s: _pod(s)["containers"][0].update(image="rayproject/ray:latest")),
+]
+
+
+def _pod(spec: Any) -> Any:
+    return spec["workerGroupSpecs"][0]["template"]["spec"]
+
+
+@pytest.mark.parametrize(("told", "change"), KUBERAY, ids=[one[0] for one in KUBERAY])
+def test_an_opening_in_kuberays_resources_is_found(told: str, change: Change) -> None:
+    documents = _documents()
+    change(documents[0]["spec"])
+    assert any(told in fault for fault in _failures(check_kuberay_security(documents)))
+
+
+@pytest.mark.parametrize(
+    ("told", "change"),
+    [
+        ("'maxReplica' was unexpected", lambda s: s["workerGroupSpecs"][0].update(maxReplica=3)),
+        ("is not of type 'integer'", lambda s: s["workerGroupSpecs"][0].update(maxReplicas="3")),
+        ("is a required property", lambda s: s["headGroupSpec"].pop("template")),
+        ("'v3' is not one of", lambda s: s["autoscalerOptions"].update(version="v3")),
+        ("group 'cpu' does not come through", lambda s: s["workerGroupSpecs"][0].update(maxReplicas=9)),
+    ],
+)
+def test_what_kuberays_schema_or_the_spec_refuses_is_found(told: str, change: Change) -> None:
+    documents = _documents()
+    change(documents[0]["spec"])
+    assert any(told in fault for fault in _failures(check_kuberay(SPEC, documents)))
+
+
+def test_int_or_string_and_free_fields_are_accepted() -> None:
+    documents = _documents()
+    container = _pod(documents[0]["spec"])["containers"][0]
+    container["resources"]["limits"]["cpu"] = 8
+    container["livenessProbe"] = {"httpGet": {"path": "/", "port": "dashboard"}}
+    assert _failures(check_kuberay(SPEC, documents)) == []
+
+
+def test_a_stale_an_absent_and_a_broken_file_are_told(tmp_path: Path) -> None:
+    findings = check_targets(SPEC, tmp_path, ["local"])
+    assert [f.state for f in findings] == ["passed", "failed"]
+    assert "is not there" in findings[1].what
+    (tmp_path / "local.yaml").write_text("a: [")
+    told = _failures(check_targets(SPEC, tmp_path, ["local"]))
+    assert any("is not what the cluster file makes" in t for t in told)
+    assert any("cannot be read as what it should be" in t for t in told)
+
+
+def test_another_ray_than_the_pinned_one_is_told(tmp_path: Path) -> None:
+    other = SPEC.model_copy(update={"ray": SPEC.ray.model_copy(update={"version": "2.1.0"})})
+    assert any("pins Ray 2.1.0" in t for t in _failures(check_targets(other, tmp_path, ["local"])))

@@ -1,0 +1,19 @@
+"""When what died is started again: at once, then later and later, and not for ever."""
+
+from rayplat.cluster.local.supervision import GRACE_S, GiveUp, Restart, decide
+
+
+def test_the_first_death_is_answered_after_the_grace() -> None:
+    assert decide([100.0], 100.0) == Restart(GRACE_S)
+
+
+def test_deaths_in_a_row_are_answered_later_and_then_not_any_more() -> None:
+    waits = [decide([100.0 + i for i in range(n)], 100.0 + n) for n in range(1, 6)]
+    assert waits == [Restart(GRACE_S * 2**n) for n in range(5)]
+    last = decide([100.0 + i for i in range(6)], 106.0)
+    assert isinstance(last, GiveUp)
+    assert "6 times" in last.why
+
+
+def test_old_deaths_are_forgotten() -> None:
+    assert decide([0.0] * 50 + [1000.0], 1000.0) == Restart(GRACE_S)
