@@ -242,7 +242,9 @@ def main(home: Path, seed: int, cycles: int) -> dict[str, Any]:
             "the ingest on the head", lambda look: any(u.owner.kind == "ingest" for u in look.uses)
         )
         training = Training()
-        for _ in range(cycles):
+        for turn in range(cycles):
+            if turn:
+                time.sleep(chance.uniform(4, 14))  # some pauses are longer than the idle timeout
             cycle(watching, training, chance)
         left_s = watching.wait_for("the end of the idle nodes", lambda look: len(look.alive) == 1)
         over.set()

@@ -1,4 +1,4 @@
-"""The simulated cluster through its commands: a minimum, a killed autoscaler and raylet, and an end that is one."""
+"""The simulated cluster by its commands: a minimum, a killed autoscaler and raylet, and an end of all."""
 
 import json
 import os

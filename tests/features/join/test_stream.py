@@ -130,6 +130,24 @@ def test_views_of_one_source_share_the_reading_and_keep_their_ttls():
     assert all(read["snapshot_id"] == pins["raw.events"] for read in reads)
 
 
+def test_sources_that_are_asked_alike_share_the_sorted_questions_and_others_do_not():
+    lake, rng = FakeLake(), np.random.default_rng(10)
+    views = []
+    for name in ("raw.first", "raw.second", "raw.dated"):
+        world = events(
+            *(("ab"[i % 2], int(h), int(h), float(i)) for i, h in enumerate(rng.integers(0, 50, 90)))
+        )
+        lake.tell(name, frame(world))
+        views.append(latest_view(table=source_table(name)).with_name(name.split(".")[1]))
+    views[2] = views[2].with_join_key_map({"entity": "other"})
+    rows = asking([("ab"[i % 2], hour(int(h))) for i, h in enumerate(rng.integers(0, 90, 50))])
+    rows = rows.with_columns(other=pl.col("entity").reverse())
+    pins = pin(lake, ["raw.first", "raw.second", "raw.dated"])
+    small = get_historical_features(rows, "at", views, lake, pins)
+    assert get_historical_features(rows, "at", views, lake, pins, few=0).equals(small)
+    assert len({tuple(small.get_column(f"{view.name}__x")) for view in views}) == 3
+
+
 def test_defaults_stand_for_nulls_and_asking_columns_may_have_other_names():
     view = project().feature_view(
         "d", source=source_table(), entity="entity", features={"x": pl.col("x")}, defaults={"x": -1.0}

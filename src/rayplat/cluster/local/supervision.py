@@ -10,7 +10,8 @@ GRACE_S = 0.3
 """A whole platform that is being ended loses its processes one by one: by then the raylet is gone too."""
 
 WINDOW_S = 60.0
-MOST_IN_WINDOW = 5
+MOST_IN_WINDOW = 10
+LONGEST_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +38,4 @@ def decide(deaths: Sequence[float], now: float) -> Restart | GiveUp:
     recent = [at for at in deaths if now - at <= WINDOW_S]
     if len(recent) > MOST_IN_WINDOW:
         return GiveUp(f"it died {len(recent)} times within {WINDOW_S:.0f} s")
-    return Restart(GRACE_S * 2 ** max(0, len(recent) - 1))
+    return Restart(min(LONGEST_S, GRACE_S * 2 ** max(0, len(recent) - 1)))
