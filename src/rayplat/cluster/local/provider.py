@@ -7,6 +7,7 @@ processes of the node.
 """
 
 import contextlib
+import logging
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,11 @@ from rayplat.cluster.local.node_records import SimulatedNode, forget_node, read_
 from rayplat.cluster.processes import ProcessRecord, end
 from rayplat.core.settings_environment import set_for_sdk
 
+_AT_ONCE = 2
+"""Nodes that start at a time: one that hangs holds up no other, and the machine is not flooded."""
+
+_APART_S = 0.7
+_log = logging.getLogger(__name__)
 _LOGS = ("--stdout_filepath=", "--stderr_filepath=")
 
 
@@ -48,6 +54,8 @@ class SimulatedNodes(FakeMultiNodeProvider):
         self._folder = Path(provider_config["folder"])
         self._boot_s = float(provider_config["boot_s"])
         self._starting = threading.Lock()
+        self._started_at = 0.0
+        self._slots = threading.Semaphore(_AT_ONCE)
         self._nodes[self._head_node_id]["tags"][TAG_RAY_USER_NODE_TYPE] = provider_config["head_node_type"]
         for node_id, node in read_nodes(self._folder).items():
             if node.alive():
@@ -102,32 +110,58 @@ class SimulatedNodes(FakeMultiNodeProvider):
         # match would be taken for a stranger, and the request for it would stay open for ever.
         with self.lock:
             self._nodes[node_id] = {"tags": all_tags}
-        try:
-            time.sleep(self._boot_s)
-            self._start(node_id, all_tags, resources, labels)
-        except Exception:
-            with self.lock:
-                self._nodes.pop(node_id, None)
-            raise
+        threading.Thread(
+            target=self._boot,
+            args=(node_id, all_tags, resources, labels),
+            name=f"boot {node_id}",
+            daemon=True,
+        ).start()
 
-    def _start(
+    def _boot(
         self, node_id: str, tags: dict[str, str], resources: dict[str, float], labels: dict[str, str]
     ) -> None:
-        # Ray numbers a node's log files by those that are there: two at once would share one.
-        with self._starting:
-            node = Node(
-                _parameters(str(self._gcs_address), node_id, tags[TAG_RAY_USER_NODE_TYPE], resources, labels),
-                head=False,
-                shutdown_at_exit=False,
-                spawn_reaper=False,
-            )
-            processes, logs = _processes(node)
-            started = SimulatedNode(node_id, tags, processes, logs)
-            write_node(self._folder, started)
+        """Start the node's processes; a node that does not come is not listed any more, and is asked for anew."""
+        time.sleep(self._boot_s)
+        with self._slots:
+            self._stagger()
+            try:
+                node = Node(
+                    _parameters(
+                        str(self._gcs_address), node_id, tags[TAG_RAY_USER_NODE_TYPE], resources, labels
+                    ),
+                    head=False,
+                    shutdown_at_exit=False,
+                    spawn_reaper=False,
+                )
+            except Exception as error:
+                _log.warning("simulated node %s did not come: %s", node_id, error)
+                end(_remains(node_id))
+                with self.lock:
+                    self._nodes.pop(node_id, None)
+                return
+        processes, logs = _processes(node)
+        started = SimulatedNode(node_id, tags, processes, logs)
+        write_node(self._folder, started)
         with self.lock:
             wanted = node_id in self._nodes
         if not wanted:  # it was ended while it started
             self._end(started)
+
+    def _stagger(self) -> None:
+        """Ray numbers a node's log files by those that are there: two that start at once would share them."""
+        with self._starting:
+            time.sleep(max(0.0, self._started_at + _APART_S - time.monotonic()))
+            self._started_at = time.monotonic()
+
+
+def _remains(node_id: str) -> list[psutil.Process]:
+    """What a node that did not come has left: our children that know its id, and theirs."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(node_id in part for part in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
 
 
 def _parameters(
@@ -139,6 +173,7 @@ def _parameters(
         max_worker_port=0,
         dashboard_port=None,
         dashboard_agent_listen_port=0,
+        include_log_monitor=False,  # the head's reads the same folder
         num_cpus=int(own.pop("CPU", 0)),
         num_gpus=int(own.pop("GPU", 0)),
         memory=own.pop("memory", None),
