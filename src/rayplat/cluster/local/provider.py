@@ -120,7 +120,7 @@ class SimulatedNodes(FakeMultiNodeProvider):
     def _boot(
         self, node_id: str, tags: dict[str, str], resources: dict[str, float], labels: dict[str, str]
     ) -> None:
-        """Start the node's processes; a node that does not come is not listed any more, and is asked for anew."""
+        """Start the node's processes; one that does not come is listed no more, and is asked for anew."""
         time.sleep(self._boot_s)
         with self._slots:
             self._stagger()
@@ -173,7 +173,8 @@ def _parameters(
         max_worker_port=0,
         dashboard_port=None,
         dashboard_agent_listen_port=0,
-        include_log_monitor=False,  # the head's reads the same folder
+        # The head's reads the same folder. Ray takes a flag here, and says that it is text.
+        include_log_monitor=False,  # type: ignore[arg-type]
         num_cpus=int(own.pop("CPU", 0)),
         num_gpus=int(own.pop("GPU", 0)),
         memory=own.pop("memory", None),
