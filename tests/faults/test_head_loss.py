@@ -14,7 +14,8 @@ from rayplat.core.settings import Settings
 DRIVER = Path(__file__).with_name("head_loss_driver.py")
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 8])
 def test_the_control_store_killed_under_everything(tmp_path: Path, kills: int) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")

@@ -20,7 +20,8 @@ def test_the_invariants_find_what_is_broken() -> None:
         assert part in told, part
 
 
-@pytest.mark.parametrize("cycles", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cycles", [1, 3])
 def test_a_day_under_mixed_load(tmp_path: Path, cycles: int) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
