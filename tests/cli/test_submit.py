@@ -1,5 +1,6 @@
 """`rayplat submit` and `rayplat jobs` from words to the cluster and back, over a real socket."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +19,12 @@ def dashboard() -> Iterator[FakeDashboard]:
 
 
 @pytest.fixture
-def ask(rayplat: Run, dashboard: FakeDashboard, tmp_path: Path) -> Run:
+def ask(rayplat: Run, dashboard: FakeDashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`rayplat` in a folder with a job and a project, and a cluster."""
+    # What an earlier test of this process told its own Ray, such as another cluster's token.
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "train.py").write_text("print(1)\n")
     (tmp_path / "small.py").write_text("small = 1\n")
