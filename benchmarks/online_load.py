@@ -143,7 +143,8 @@ def together(port: int, questions: list[bytes], seconds: float, width: int) -> t
         begun[number] = time.perf_counter()
         one.sendall(questions[turn % len(questions)])
         turn += 1
-    while (now := time.perf_counter()) < start + seconds:
+    # A server that is slower than the measurement has at least one answer measured.
+    while (now := time.perf_counter()) < start + seconds or not taken:
         for number, _ in poll.poll(1):
             held[number] += received(sockets[number], 1 << 18)
             if missing(held[number]) == 0:

@@ -69,12 +69,14 @@ def test_every_answered_vector_is_logged_once_whatever_is_killed(home: Path) -> 
     rng = random.Random(seed)
     asked: list[str] = []
     answered: list[str] = []
+    drains: list[int] = []
     for life in range(3):
         with serving(home, world=WORLD) as server:
             clients = [Client(server, f"{life}-{number}") for number in range(CLIENTS)]
             for client in clients:
                 client.start()
             drain = _child(server.process.pid)
+            drains += [] if drain is None else [drain]
             time.sleep(rng.uniform(0.2, 1.5))
             if life == 1 and drain is not None:
                 os.kill(drain, signal.SIGKILL)
@@ -85,6 +87,8 @@ def test_every_answered_vector_is_logged_once_whatever_is_killed(home: Path) -> 
             server.process.wait(30)
         asked += [key for client in clients for key in client.asked]
         answered += [key for client in clients for key in client.answered]
+    assert len(drains) == 3
+    _gone(drains)
     lake = Lakehouse(world.settings(home))
     _recovered(FeatureLog(home / "feature_log", lake), home / "feature_log")
     rows = lake.table(VECTORS).read(["vector_id", "request"]).to_pylist()
@@ -106,6 +110,14 @@ def _child(pid: int) -> int | None:
             return found[0]
         time.sleep(0.05)
     return None
+
+
+def _gone(drains: list[int]) -> None:
+    """Wait for drains to end with their servers, also those that were killed while they were starting."""
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in drains):
+        assert time.monotonic() < deadline, "a drain has outlived its server"
+        time.sleep(0.05)
 
 
 def _recovered(log: FeatureLog, folder: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from rayplat.cluster.owners import declared
 from rayplat.core.errors import IntegrityError
 from rayplat.core.events import EventBus, ModelRegistered, RunFinished
 from rayplat.core.project.model import Model
@@ -31,6 +32,7 @@ from rayplat.train.elastic.controller import Progress
 from rayplat.train.evaluation import evaluate
 from rayplat.train.group import GroupSpec, run_group
 from rayplat.train.rows import RowSource
+from rayplat.train.stopping import StopWatch
 from rayplat.train.worker import RunResult, WorkerTask, checkpoints_of, has_result, read_result
 
 _KEY_FORMAT = 1
@@ -70,7 +72,12 @@ class _Job:
     @property
     def run_uri(self) -> str:
         """Checkpoints and result, until the artifact is registered."""
-        return f"{self.settings.warehouse.rstrip('/')}/runs/{self.model.name}/{self.key[:24]}"
+        return f"{self.settings.warehouse.rstrip('/')}/runs/{self.model.name}/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """The run's own name: what costs are counted for, and what is asked to stop."""
+        return self.key[:24]
 
     @property
     def rows(self) -> RowSource:
@@ -121,6 +128,7 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
 
     Raises:
         RayplatError: the project's function failed, with its place; or workers were lost for good.
+        RunStoppedError: it was asked to stop, and did with a checkpoint.
         IntegrityError: an artifact of this run is there and damaged.
     """
     code = pin_code(project)
@@ -164,10 +172,17 @@ def _keep_definitions(settings: Settings, project: Project, model: Model, bus: E
 def _trained(job: _Job, progress: Progress) -> RunResult:
     if not has_result(job.run_uri):
         least, most = job.model.workers
-        spec = GroupSpec(least, most)
         address = job.project.address or job.project.where.file
+        task = WorkerTask(address, job.model.name, job.rows, job.run_uri, _THREADS)
         progress("starting workers", 0.0)
-        run_group(spec, WorkerTask(address, job.model.name, job.rows, job.run_uri, _THREADS), progress)
+        stop = StopWatch(job.settings, job.name)
+        try:
+            with declared("run", job.name):
+                outcome = run_group(GroupSpec(least, most), task, progress, stop)
+            if outcome.stopped:
+                raise stop.honour()
+        finally:
+            stop.close()
     return read_result(job.run_uri)
 
 

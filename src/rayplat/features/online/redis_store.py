@@ -184,6 +184,7 @@ class RedisOnlineStore:
             try:
                 client = redis.Redis.from_url(self._url)
                 if client.info("cluster").get("cluster_enabled"):
+                    client.close()
                     client = redis.RedisCluster.from_url(self._url)
             except ValueError as error:
                 raise UserError(
