@@ -26,7 +26,7 @@ from rayplat.core.settings_environment import as_environment, process_environmen
 
 SUPERVISOR = "supervisor"
 RECORDER = "recorder"
-_START_S = 60.0
+_START_S = 120.0
 _HEAL_S = 20.0
 _MEND = "read the newest logs below the session folder, or run `rayplat doctor`"
 
@@ -177,21 +177,24 @@ def start_head(settings: Settings, spec: ClusterSpec, port: int, simulation: Sim
         simulation: None for the one node that a laptop has.
 
     Raises:
-        UnavailableError: Ray did not start, or does not answer within a minute.
+        UnavailableError: Ray did not start, or does not answer within two minutes.
     """
     ray_folder(settings).mkdir(mode=0o700, exist_ok=True)
     dashboard_port = settings.ray.dashboard_port or free_port()
     added = simulation or Simulation((), {})
     ports = {"AUTOSCALER_METRIC_PORT": str(free_port()), "DASHBOARD_METRIC_PORT": str(free_port())}
-    done = subprocess.run(
-        [*_command(settings, spec, dashboard_port, port), *added.arguments],
-        env=ray_environment(settings, {**ports, **added.variables}),
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        timeout=_START_S,
-    )
+    try:
+        done = subprocess.run(
+            [*_command(settings, spec, dashboard_port, port), *added.arguments],
+            env=ray_environment(settings, {**ports, **added.variables}),
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=_START_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"Ray did not start within {_START_S:.0f} s", _MEND) from error
     if done.returncode != 0:
         raise UnavailableError(f"Ray did not start: {(done.stderr or done.stdout).strip()[-800:]}", _MEND)
     store, raylet = _store_and_raylet(settings)

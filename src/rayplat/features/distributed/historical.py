@@ -64,8 +64,7 @@ def get_historical_dataset(
         blocks = [ray.put(part) for part in _parts(table, limits.block)]
         heights = [part.num_rows for part in _parts(table, limits.block)]
     else:
-        kept = rows.materialize()
-        blocks = list(kept.to_arrow_refs())
+        blocks = list(_in_order(rows).to_arrow_refs())
         heights = ray.get([ray.remote(_height).remote(block) for block in blocks])
     made: Dataset = ray.data.from_arrow_refs(
         answered(OnRay(), blocks, heights, Asking(at, views, lake, snapshots, limits))
@@ -86,6 +85,17 @@ def get_historical_frame(  # noqa: PLR0917 - the arguments of `get_historical_da
 
     made = get_historical_dataset(rows, at, views, lake, snapshots, limits=limits)
     return pl.concat([pl.DataFrame(block) for block in ray.get(made.to_arrow_refs())])
+
+
+def _in_order(rows: "Dataset") -> "Dataset":
+    """The rows carried out, in their order: left alone, Ray gives blocks as their tasks end."""
+    options = rows.context.execution_options
+    before, options.preserve_order = options.preserve_order, True
+    try:
+        kept: Dataset = rows.materialize()
+        return kept
+    finally:
+        options.preserve_order = before
 
 
 def _height(block: pa.Table) -> int:
