@@ -59,17 +59,8 @@ class CheckpointFolder:
         """Write a checkpoint whole, then drop those older than the last two."""
         from safetensors.torch import save
 
-        tensors, rest = flatten_optimizer(checkpoint.optimizer)
-        files = {WEIGHTS: save(on_cpu(checkpoint.weights)), OPTIMIZER: save(tensors)}
-        state = {
-            "epoch": checkpoint.epoch,
-            "of": checkpoint.of,
-            "optimizer": rest,
-            "history": dict(checkpoint.history),
-            "step": checkpoint.step,
-            "at": checkpoint.at,
-            "curve": sorted(checkpoint.curve.items()),
-        }
+        weights, optimizer, state = parted(checkpoint)
+        files = {WEIGHTS: save(weights), OPTIMIZER: save(optimizer)}
         publish(f"{self.uri}/{checkpoint.name}", files, state)
         for old in self._names()[:-_KEEP]:
             store, path = open_folders(f"{self.uri}/{old}")
@@ -103,10 +94,30 @@ class CheckpointFolder:
 def _parse(files: Mapping[str, bytes], state: Mapping[str, Any]) -> Checkpoint:
     from safetensors.torch import load
 
+    return joined(load(files[WEIGHTS]), load(files[OPTIMIZER]), state)
+
+
+def parted(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What a checkpoint is made of: weights and the optimizer's tensors, by name, and what JSON can hold."""
+    optimizer, rest = flatten_optimizer(checkpoint.optimizer)
+    state = {
+        "epoch": checkpoint.epoch,
+        "of": checkpoint.of,
+        "optimizer": rest,
+        "history": dict(checkpoint.history),
+        "step": checkpoint.step,
+        "at": checkpoint.at,
+        "curve": sorted(checkpoint.curve.items()),
+    }
+    return on_cpu(checkpoint.weights), optimizer, state
+
+
+def joined(weights: Mapping[str, Any], optimizer: Mapping[str, Any], state: Mapping[str, Any]) -> Checkpoint:
+    """Put together again what `parted` parted."""
     return Checkpoint(
         epoch=int(state["epoch"]),
-        weights=load(files[WEIGHTS]),
-        optimizer=unflatten_optimizer(load(files[OPTIMIZER]), state["optimizer"]),
+        weights=weights,
+        optimizer=unflatten_optimizer(optimizer, state["optimizer"]),
         history=as_history(state["history"]),
         of=int(state["of"]),
         step=int(state["step"]),

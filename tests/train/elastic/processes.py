@@ -84,16 +84,16 @@ class LocalProcesses:
         with self.lock:
             return [m for m in self.going if m in self.running]
 
-    def forget(self, member: str, *, kill: bool) -> None:
+    def forget(self, member: str) -> None:
         with self.lock:
             _, process = self.running.pop(member, (0, None))
-            if process is not None and kill:
+            if process is not None:
                 process.kill()
 
     def release(self, member: str) -> None:
         with self.lock:
             self.room.discard(self.running[member][0])
-            self.forget(member, kill=True)
+            self.forget(member)
 
     def signal(self, slot: int, number: signal.Signals) -> None:
         """Send a signal to the member in a slot, if there is one."""
@@ -109,7 +109,7 @@ class LocalProcesses:
 
     def close(self) -> None:
         for member in list(self.running):
-            self.forget(member, kill=True)
+            self.forget(member)
 
 
 @dataclass

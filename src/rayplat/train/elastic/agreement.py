@@ -5,13 +5,13 @@ a generation began. Survivors of a lost peer may differ by one step (one had all
 connection before the last of them), and members that join have nothing.
 """
 
+import json
 from typing import Any
 
-import orjson
 import torch
 from torch import distributed
 
-from rayplat.train.checkpoint import Checkpoint, as_history, flatten_optimizer, on_cpu, unflatten_optimizer
+from rayplat.train.checkpoint import joined, parted
 from rayplat.train.live_state import LiveState
 
 NOTHING = (-1, -1)
@@ -60,19 +60,10 @@ def pack(live: LiveState) -> bytes:
     """The state as bytes: tensors by safetensors, the rest as JSON in its header."""
     from safetensors.torch import save
 
-    found = live.as_checkpoint()
-    tensors, rest = flatten_optimizer(found.optimizer)
-    state = {
-        "epoch": found.epoch,
-        "optimizer": rest,
-        "history": dict(found.history),
-        "step": found.step,
-        "at": found.at,
-        "curve": sorted(found.curve.items()),
-    }
-    named = {f"{_WEIGHTS}{name}": tensor for name, tensor in on_cpu(found.weights).items()}
-    named |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in tensors.items()}
-    return save(named, metadata={"state": orjson.dumps(state).decode()})
+    weights, optimizer, state = parted(live.as_checkpoint())
+    named = {f"{_WEIGHTS}{name}": tensor for name, tensor in weights.items()}
+    named |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in optimizer.items()}
+    return save(named, metadata={"state": json.dumps(state)})
 
 
 def unpack(packed: bytes, live: LiveState) -> None:
@@ -80,20 +71,11 @@ def unpack(packed: bytes, live: LiveState) -> None:
     from safetensors.torch import load
 
     size = int.from_bytes(packed[:8], "little")
-    state: dict[str, Any] = orjson.loads(orjson.loads(packed[8 : 8 + size])["__metadata__"]["state"])
+    state: dict[str, Any] = json.loads(json.loads(packed[8 : 8 + size])["__metadata__"]["state"])
     tensors = load(packed)
+    weights = {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)}
     optimizer = {k.removeprefix(_OPTIMIZER): v for k, v in tensors.items() if k.startswith(_OPTIMIZER)}
-    live.take(
-        Checkpoint(
-            epoch=int(state["epoch"]),
-            weights={k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)},
-            optimizer=unflatten_optimizer(optimizer, state["optimizer"]),
-            history=as_history(state["history"]),
-            step=int(state["step"]),
-            at=(int(state["at"][0]), int(state["at"][1])),
-            curve={int(step): float(loss) for step, loss in state["curve"]},
-        )
-    )
+    live.take(joined(weights, optimizer, state))
 
 
 def _send(packed: bytes, to: int, device: torch.device) -> None:

@@ -257,7 +257,7 @@ class Controller:
     def _lose(self, member: str, now: float, why: str) -> None:
         fact = self._members.pop(member, None)
         self._heard.pop(member, None)
-        self._slots.forget(member, kill=True)
+        self._slots.forget(member)
         if fact is None or fact.phase is Phase.DONE:
             return
         if member in self._generation.members and fact.phase is Phase.TRAINING:

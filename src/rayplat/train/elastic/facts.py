@@ -36,7 +36,6 @@ class MemberFact:
         step: the steps that its state has behind it; -1 where it has none.
         since: when it came into this phase, s on the controller's clock.
         leaving: its node is to go, or somebody asked it to leave.
-        deadline: when it is gone for certain, s on the controller's clock; None where nobody said.
     """
 
     id: str
@@ -46,7 +45,6 @@ class MemberFact:
     step: int = -1
     since: float = 0.0
     leaving: bool = False
-    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

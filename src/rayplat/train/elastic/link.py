@@ -45,7 +45,6 @@ class Link:
         """Set when the run is to stop: with a checkpoint, then no more."""
         self.save = threading.Event()
         """Set when a checkpoint is wanted now: the node is to go."""
-        self.lost = False
         self.say("hello", secret=secret, member=member)
         threading.Thread(target=self._read, name="training-link", daemon=True).start()
 
@@ -84,7 +83,6 @@ class Link:
             while data := self._connection.recv(_READ_BYTES):
                 for message in lines.feed(data):
                     self._hear(message)
-        self.lost = True
         self.regroup.set()
         self._generations.put(None)
 

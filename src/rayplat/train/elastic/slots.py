@@ -39,8 +39,8 @@ class Processes(Protocol):
     def leaving(self) -> list[str]:
         """Members whose node is to go."""
 
-    def forget(self, member: str, *, kill: bool) -> None:
-        """A member is gone, or is to be ended: its slot is free."""
+    def forget(self, member: str) -> None:
+        """A member is gone, or is to be: it is ended where it is not, and its slot is free."""
 
     def release(self, member: str) -> None:
         """A leaving member has left its generation: it is ended, and its node is not used again."""
@@ -99,7 +99,7 @@ class Slots:
 
         self._ray = ray
         self._spec = spec
-        self._made = (task, door.address, secret, host, collective_timeout_s)
+        self._made = (door.address, secret, host, collective_timeout_s)
         self._task_ref = ray.put(task)
         self._slots = [_Slot(placement_group([dict(spec.bundle)])) for _ in range(spec.most)]
         self._processes: dict[str, _Process] = {}
@@ -167,7 +167,7 @@ class Slots:
         from ray.util import placement_group, remove_placement_group
 
         process = self._processes.get(member)
-        self.forget(member, kill=True)
+        self.forget(member)
         if process is not None and process.slot != STANDBY_SLOT:
             remove_placement_group(self._slots[process.slot].group)
             self._slots[process.slot] = _Slot(placement_group([dict(self._spec.bundle)]))
@@ -180,14 +180,13 @@ class Slots:
         nodes = placement_group_table(self._slots[number].group).get("bundles_to_node_id", {})
         return str(next(iter(nodes.values()), ""))
 
-    def forget(self, member: str, *, kill: bool) -> None:
-        """A member is gone, or is to be: its reservation is free for the next one."""
+    def forget(self, member: str) -> None:
+        """A member is gone, or is to be: it is ended where it is not, and its reservation is free."""
         process = self._processes.pop(member, None)
         if process is None:
             return
-        if kill:
-            with contextlib.suppress(Exception):  # it may be gone already, whatever Ray calls that
-                self._ray.kill(process.actor)
+        with contextlib.suppress(Exception):  # it may be gone already, whatever Ray calls that
+            self._ray.kill(process.actor)
         if process.slot != STANDBY_SLOT:
             self._slots[process.slot].member = ""
 
@@ -196,14 +195,14 @@ class Slots:
         from ray.util import remove_placement_group
 
         for member in list(self._processes):
-            self.forget(member, kill=True)
+            self.forget(member)
         for slot in self._slots:
             remove_placement_group(slot.group)
 
     def _start(self, number: int) -> str:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        _task, door, secret, host, timeout = self._made
+        door, secret, host, timeout = self._made
         member = f"{number}-{secrets.token_hex(3)}"
         home = self._slots[number].group if number != STANDBY_SLOT else self._first_reserved()
         bundle = self._spec.bundle if number != STANDBY_SLOT else {}
