@@ -15,18 +15,27 @@ import polars as pl
 VALUES = ["x0", "n0"]
 
 
-def pandas_latest(paths: Sequence[str], asking: Any) -> pl.DataFrame:
+def pandas_latest(
+    paths: Sequence[str], asking: Any, values: Sequence[str] = VALUES, *, in_order: bool = False
+) -> pl.DataFrame:
+    """`in_order`: the asking rows rise by time, so that nothing has to be sorted, here and below."""
     import pandas as pd
 
-    events = pd.read_parquet(paths[0] if len(paths) == 1 else list(paths))
-    asked = asking.sort_values("at", kind="stable")
-    found = pd.merge_asof(asked, events, left_on="at", right_on="event_time", by="key").set_index(asked.index)
+    names = list(values)
+    where = paths[0] if len(paths) == 1 else list(paths)
+    events = pd.read_parquet(where, columns=["key", "event_time", *names])
+    asked = asking if in_order else asking.sort_values("at", kind="stable")
+    found = pd.merge_asof(asked, events, left_on="at", right_on="event_time", by="key")
+    if not in_order:
+        found = found.set_index(asked.index).sort_index()
     # A missing integer made the column one of floats.
-    return pl.from_pandas(found.sort_index()[VALUES]).with_columns(pl.col("n0").cast(pl.Int64))
+    return pl.from_pandas(found[names]).with_columns(pl.col(n).cast(pl.Int64) for n in names if n[0] == "n")
 
 
-def polars_latest(paths: Sequence[str], asking: pl.DataFrame) -> pl.DataFrame:
-    asked = asking.lazy().with_row_index("n").sort("at")
+def polars_latest(
+    paths: Sequence[str], asking: pl.DataFrame, values: Sequence[str] = VALUES, *, in_order: bool = False
+) -> pl.DataFrame:
+    asked = asking.lazy().set_sorted("at") if in_order else asking.lazy().with_row_index("n").sort("at")
     found = asked.join_asof(
         pl.scan_parquet(list(paths)).set_sorted("event_time"),
         left_on="at",
@@ -34,16 +43,16 @@ def polars_latest(paths: Sequence[str], asking: pl.DataFrame) -> pl.DataFrame:
         by="key",
         check_sortedness=False,
     )
-    return found.sort("n").select(VALUES).collect()
+    return (found if in_order else found.sort("n")).select(values).collect()
 
 
-def duckdb_latest(paths: Sequence[str], asking: Any) -> pl.DataFrame:
+def duckdb_latest(paths: Sequence[str], asking: Any, values: Sequence[str] = VALUES) -> pl.DataFrame:
     import duckdb
 
     with duckdb.connect() as base:
         base.register("asked", asking)
         found = base.sql(
-            "select x0, n0 from asked a asof left join read_parquet($1) e "
+            f"select {', '.join(values)} from asked a asof left join read_parquet($1) e "
             "on a.key = e.key and a.at >= e.event_time order by n",
             params=[list(paths)],
         )

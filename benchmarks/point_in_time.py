@@ -3,8 +3,9 @@
 Run: .venv/bin/python benchmarks/point_in_time.py [--json] [--quick]
 
 All answer the same asking rows (in memory, in any order) from the same data files (warm cache, zstd), and end
-with a frame in the asking order; the answers must be equal to the bit. `pit_three_views` has three tables
-with rows that come late, equal times, nulls and two ttls. The limit is the decoding of the columns alone, by
+with a frame in the asking order; the answers must be equal to the bit. `pit_in_time_order` is the plainest
+case: the asking rows rise by time, and one value is wanted. `pit_three_views` has three tables with rows that
+come late, equal times, nulls and two ttls. The limit is the decoding of the columns alone, by
 pyarrow in two threads.
 """
 
@@ -39,13 +40,19 @@ def features(stored: Stored, rows: pl.DataFrame, views: Sequence[Any]) -> Ask:
     return lambda: get_historical_features(rows, "at", views, lake, snapshots).select(names)
 
 
-def declared(name: str, columns: dict[str, str], known_at: str | None, ttl: timedelta | None) -> Any:
+def declared(
+    name: str,
+    columns: dict[str, str],
+    known_at: str | None,
+    ttl: timedelta | None,
+    names: Sequence[str] = pit_peers.VALUES,
+) -> Any:
     from rayplat.core.project.project import Project
 
     project = Project("benchmarks", owner="benchmarks@example.com")
     key = ("key", "event_time")
     table = project.table(f"raw.{name}", columns=columns, key=key, event_time="event_time", known_at=known_at)
-    values = {value: pl.col(value) for value in pit_peers.VALUES}
+    values = {value: pl.col(value) for value in names}
     return project.feature_view(name, source=table, entity="key", ttl=ttl, features=values)
 
 
@@ -65,6 +72,26 @@ def from_files(home: Path, quick: bool) -> Claim:
     }
     limit = rows_n / _decoding(paths, list(types)) / 1e6
     return _claim("pit_from_files", candidates, rows_n, quick, limit, "1 view, 2 values")
+
+
+def in_time_order(home: Path, quick: bool) -> Claim:
+    """The same view with one value, asked by rows that rise by time."""
+    rows_n, events_n, keys = _sizes(quick)
+    rows, events = world(rows_n, events_n, keys, 1)
+    rows = rows.sort("at")
+    stored = store(home, {"raw.plain": events})
+    types = {"key": "int64", "event_time": "timestamp", "x0": "float64"}
+    paths, names = stored.paths["raw.plain"], ["x0"]
+    frame, arrow = rows.to_pandas(), rows.with_row_index("n").to_arrow()
+    candidates: dict[str, Ask] = {
+        "rayplat": features(stored, rows, [declared("plain", types, None, None, names)]),
+        "pandas": lambda: pit_peers.pandas_latest(paths, frame, names, in_order=True),
+        "polars": lambda: pit_peers.polars_latest(paths, rows, names, in_order=True),
+        "duckdb": lambda: pit_peers.duckdb_latest(paths, arrow, names),
+    }
+    limit = rows_n / _decoding(paths, list(types)) / 1e6
+    note = "1 view, 1 value, asking rows by time"
+    return _claim("pit_in_time_order", candidates, rows_n, quick, limit, note)
 
 
 def three_views(home: Path, quick: bool) -> Claim:
@@ -158,7 +185,7 @@ def _rate(ask: Ask, rows: int) -> Callable[[], float]:
 
 def measure(quick: bool) -> list[Claim]:
     claims = []
-    for claim in (from_files, three_views):
+    for claim in (from_files, in_time_order, three_views):
         with tempfile.TemporaryDirectory(prefix="rayplat-pit-") as home:
             claims.append(claim(Path(home), quick))
     return [*claims, *_others(quick)]

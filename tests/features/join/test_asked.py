@@ -49,6 +49,21 @@ def test_many_questions_at_few_times():
     sorts((rng.integers(0, 4, 5000) * 10**12).tolist())
 
 
+def test_so_many_questions_that_threads_share_them():
+    rng = np.random.default_rng(3)
+    sorts(rng.integers(0, 2**45, 90_000).tolist())
+    sorts(rng.integers(2**44, 2**44 + 300, 90_000).tolist())
+
+
+@pytest.mark.parametrize("crowded", ["first", "last"])
+def test_half_of_so_many_questions_lies_in_one_heap(crowded):
+    # One thread finds its half too uneven, the other does not.
+    rng = np.random.default_rng(4)
+    even = rng.integers(2**20, 2**50, 50_000)
+    heap = rng.integers(0, 1000, 50_000) + (0 if crowded == "first" else 2**50)
+    sorts(rng.permutation([*even, *heap]).tolist())
+
+
 def test_questions_in_order_keep_it_and_are_not_the_callers_memory():
     times = np.arange(0, 3000, 3)
     asked = by_time(keys_of([pa.array(times)]), times)

@@ -148,6 +148,61 @@ def test_sources_that_are_asked_alike_share_the_sorted_questions_and_others_do_n
     assert len({tuple(small.get_column(f"{view.name}__x")) for view in views}) == 3
 
 
+def entities_of(shape, rng, count):
+    """Numbers of entities of `count` rows and of as many questions."""
+    if shape == "one":
+        return np.zeros(count, int), np.zeros(count, int)
+    if shape == "skewed":
+        return np.minimum(rng.zipf(1.3, count), 500), np.minimum(rng.zipf(1.3, count), 500)
+    if shape == "never seen":
+        return rng.integers(0, 50, count), rng.integers(50, 90, count)
+    return rng.integers(0, 50, count), rng.integers(0, 60, count)
+
+
+@pytest.mark.parametrize("shape", ["one", "skewed", "never seen", "even"])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("kind", [pl.String, pl.Int64])
+def test_many_rows_of_few_and_of_many_entities(shape, late, in_order, kind):
+    rng, count = np.random.default_rng(14), 3000
+    entities, who = entities_of(shape, rng, count)
+    event = rng.integers(0, 400, count)
+    known = event + np.where(rng.random(count) < 0.2, rng.integers(0, 30, count), 0) if late else event
+    world = events(*(("?", int(e), int(k), float(e)) for e, k in zip(event, known, strict=True)))
+    source = frame(world).with_columns(
+        entity=pl.Series(entities).cast(kind), x=pl.col("x").replace({3.0: None})
+    )
+    source = source.sort(pl.max_horizontal("event", "known"), maintain_order=True) if in_order else source
+    rows = asking([("?", hour(int(h))) for h in rng.integers(-5, 450, count)])
+    rows = rows.with_columns(entity=pl.Series(who).cast(kind))
+    rows = rows.sort("at") if in_order else rows
+    columns = {
+        "entity": "string" if kind is pl.String else "int64",
+        "event": "timestamp",
+        "known": "timestamp",
+    }
+    columns |= {"x": "float64"}
+    table = project().table(
+        "raw.shapes", columns=columns, key=("entity", "event"), event_time="event", known_at="known"
+    )
+    for ttl in (None, timedelta(hours=20)):
+        view = project().feature_view(
+            "last", source=table, entity="entity", ttl=ttl, features={"x": pl.col("x")}
+        )
+        small = join(rows, "at", view, source).select(view.names)
+        assert streamed(rows, view, source, 700).equals(small)
+        answered = small.height - small.get_column("last__x").null_count()
+        assert answered == 0 if shape == "never seen" else answered > 100
+
+
+@pytest.mark.parametrize(("rows", "asks"), [(0, 3), (3, 0), (0, 0)])
+def test_nothing_to_read_or_nobody_asks(rows, asks):
+    source, view = frame(events(*(("a", 1, 1, 1.0),) * 3))[:rows], latest_view(timedelta(hours=5))
+    answered = streamed(asking([("a", hour(2))] * 3)[:asks], view, source)
+    assert answered.equals(join(asking([("a", hour(2))] * 3)[:asks], "at", view, source).select(view.names))
+    assert answered.height == asks
+
+
 def test_defaults_stand_for_nulls_and_asking_columns_may_have_other_names():
     view = project().feature_view(
         "d", source=source_table(), entity="entity", features={"x": pl.col("x")}, defaults={"x": -1.0}

@@ -58,6 +58,12 @@ def present(column: pa.Array) -> Bools | None:
     return np.asarray(column.is_valid())
 
 
+def bitmap(column: pa.Array) -> Values | None:
+    """Arrow's bits for where the column is not null, from its memory's begin on; None where it never is."""
+    held = column.buffers()[0]
+    return None if held is None or column.null_count == 0 else np.frombuffer(held, np.uint8)
+
+
 def integers(column: pa.Array) -> Int64s:
     """Integers, dates, times, booleans and floats as int64; equal values give equal integers."""
     kind = column.type

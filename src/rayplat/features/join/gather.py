@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from rayplat.features.instants import Int64s
 from rayplat.features.join import arrays, kernels
-from rayplat.features.join.arrays import frozen
 from rayplat.features.join.parts import BATCH, Part
 from rayplat.features.join.turns import in_threads
 
@@ -94,14 +93,16 @@ class _Fixed:
 
     def take(self, values: pa.Array, first: int, picks: _Picks) -> None:
         """Take the wanted values of a batch that begins at the position `first`."""
-        kernels.pick(arrays.bits(values), first, picks.start, picks.packed, SHIFT, self._out)
-        present = arrays.present(values)
-        if present is not None:
-            with self._lock:
-                if self._valid is None or self._valid is self._matched:
-                    self._valid = self._matched.copy()
-            valid = frozen(present.view(np.uint8))
-            kernels.pick(valid, first, picks.start, picks.packed, SHIFT, self._valid.view(np.uint8))
+        where = (first, picks.start, picks.packed, SHIFT, self._out)
+        bitmap = arrays.bitmap(values)
+        if bitmap is None:
+            kernels.pick(arrays.bits(values), *where)
+            return
+        with self._lock:
+            if self._valid is None or self._valid is self._matched:
+                self._valid = self._matched.copy()
+        told = self._valid.view(np.uint8)
+        kernels.pick_told(arrays.bits(values), bitmap, values.offset, *where, told)
 
     def result(self) -> pa.Array:
         """All values."""

@@ -179,57 +179,6 @@ def rising(event: Int64s, known: Int64s) -> tuple[bool, int, int]:
 
 
 @compiled
-def spread(  # noqa: PLR0917 - compiled: no keywords
-    at: Int64s, code: Values, low: int, shift: int, most: int, start: Int64s, out: Int64s
-) -> bool:
-    """Bring questions into the order of their times but for the `shift` lowest bits, in linear time.
-
-    Args:
-        at: times; `low`: the least of them; `code`: entities.
-        most: the work that sorting the questions of equal high bits may cost, in squares of their numbers.
-        start: zeros, two more than there are different high bits.
-        out: becomes time, and row and entity in one, of each question in that order; shape (questions, 2).
-
-    Returns:
-        False where the times lie too unevenly, so that much would be left to sort; `out` then has nothing.
-    """
-    for row in range(len(at)):
-        start[((at[row] - low) >> shift) + 2] += 1
-    cost = 0
-    for bucket in range(2, len(start)):
-        count = start[bucket]
-        cost += count * count
-        if cost > most:
-            return False
-        start[bucket] += start[bucket - 1]
-    for row in range(len(at)):
-        bucket = ((at[row] - low) >> shift) + 1
-        place = start[bucket]
-        start[bucket] = place + 1
-        out[place, 0] = at[row]
-        out[place, 1] = (np.int64(row) << 32) | np.int64(np.uint32(code[row]))
-    return True
-
-
-@compiled
-def settle(pairs: Int64s, order: Int64s, at_out: Int64s, code_out: Values) -> None:
-    """Put nearly sorted questions (see `spread`) into the right order, and part them into columns."""
-    for step in range(len(pairs)):
-        time, who = pairs[step, 0], pairs[step, 1]
-        back = step
-        while back > 0 and pairs[back - 1, 0] > time:
-            pairs[back, 0] = pairs[back - 1, 0]
-            pairs[back, 1] = pairs[back - 1, 1]
-            back -= 1
-        pairs[back, 0] = time
-        pairs[back, 1] = who
-    for step in range(len(pairs)):
-        at_out[step] = pairs[step, 0]
-        order[step] = pairs[step, 1] >> 32
-        code_out[step] = np.int32(pairs[step, 1] & 0xFFFFFFFF)
-
-
-@compiled
 def is_rising(at: Int64s) -> bool:
     """Whether times never fall."""
     for step in range(1, len(at)):  # noqa: SIM110 - compiled: `all` is slower
@@ -251,19 +200,20 @@ def young(  # noqa: PLR0917 - compiled: no keywords
 @compiled
 def is_climbing(values: Int64s) -> bool:
     """Whether every value is greater than the one before it."""
-    for step in range(1, len(values)):  # noqa: SIM110 - as above
-        if values[step] <= values[step - 1]:
-            return False
-    return True
+    climbs = True
+    # Without a way out the loop compares several values at once, and most columns are in order.
+    for step in range(1, len(values)):
+        climbs &= values[step] > values[step - 1]
+    return climbs
 
 
 @compiled
 def is_constant(values: Int64s) -> bool:
     """Whether all values are equal."""
-    for step in range(1, len(values)):  # noqa: SIM110 - as above
-        if values[step] != values[0]:
-            return False
-    return True
+    alike = True
+    for step in range(1, len(values)):
+        alike &= values[step] == values[0]
+    return alike
 
 
 @compiled
@@ -308,6 +258,35 @@ def pick(  # noqa: PLR0917 - compiled: no keywords
             place = base + (picks[index] & mask)
             if 0 <= place < count:
                 out[picks[index] >> shift] = values[place]
+
+
+@compiled
+def pick_told(  # noqa: PLR0917 - compiled: no keywords
+    values: Values,
+    bitmap: Values,
+    skip: int,
+    first: int,
+    start: Int64s,
+    picks: Int64s,
+    shift: int,
+    out: Values,
+    told: Values,
+) -> None:
+    """`pick` of values some of which are null.
+
+    Args:
+        bitmap: Arrow's bits, set where a value is not null; `skip`: those before the first value.
+        told: becomes, by asking row, whether its value is not null.
+    """
+    count, mask = len(values), (1 << shift) - 1
+    for block in range(first >> shift, ((first + count - 1) >> shift) + 1):
+        base = (block << shift) - first
+        for index in range(start[block], start[block + 1]):
+            place = base + (picks[index] & mask)
+            if 0 <= place < count:
+                slot, bit = picks[index] >> shift, skip + place
+                out[slot] = values[place]
+                told[slot] = (bitmap[bit >> 3] >> (bit & 7)) & 1
 
 
 @compiled
