@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from rayplat.cluster.head_store import empty, head_store
 from rayplat.cluster.processes import ProcessRecord, child_environment, ours, running, wait_until
 from rayplat.cluster.spec import ClusterSpec
 from rayplat.cluster.token import client_environment
@@ -117,18 +118,12 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def ray_environment(settings: Settings, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of Ray's own processes, and of commands that are run beside them.
-
-    The control store keeps its tables in RocksDB below Ray's folder: so it can be killed and started again,
-    and the cluster goes on.
-    """
+    """The environment of Ray's own processes, and of commands that are run beside them."""
     return child_environment(
         settings,
         {
             **client_environment(settings),
             **as_environment(settings),
-            "RAY_gcs_storage": "rocksdb",
-            "RAY_gcs_storage_path": str(ray_folder(settings) / "gcs"),
             # `python` in a job's command is the interpreter that started the cluster.
             "PATH": f"{Path(sys.executable).parent}:{process_environment().get('PATH', '')}",
             **(extra or {}),
@@ -182,11 +177,13 @@ def start_head(settings: Settings, spec: ClusterSpec, port: int, simulation: Sim
     ray_folder(settings).mkdir(mode=0o700, exist_ok=True)
     dashboard_port = settings.ray.dashboard_port or free_port()
     added = simulation or Simulation((), {})
+    store = head_store(settings, spec, str(ray_folder(settings)))
+    empty(settings, store)
     ports = {"AUTOSCALER_METRIC_PORT": str(free_port()), "DASHBOARD_METRIC_PORT": str(free_port())}
     try:
         done = subprocess.run(
-            [*_command(settings, spec, dashboard_port, port), *added.arguments],
-            env=ray_environment(settings, {**ports, **added.variables}),
+            [*_command(settings, spec, dashboard_port, port), *store.arguments, *added.arguments],
+            env=ray_environment(settings, {**ports, **store.variables, **added.variables}),
             capture_output=True,
             text=True,
             check=False,
@@ -197,13 +194,13 @@ def start_head(settings: Settings, spec: ClusterSpec, port: int, simulation: Sim
         raise UnavailableError(f"Ray did not start within {_START_S:.0f} s", _MEND) from error
     if done.returncode != 0:
         raise UnavailableError(f"Ray did not start: {(done.stderr or done.stdout).strip()[-800:]}", _MEND)
-    store, raylet = _store_and_raylet(settings)
+    control_store, raylet = _store_and_raylet(settings)
     wait_for_port(settings.ray.bind, dashboard_port, "the dashboard")
     head = Head(
         address=(ray_folder(settings) / "ray_current_cluster").read_text().strip(),
         dashboard=f"http://{settings.ray.bind}:{dashboard_port}",
-        pid=store.pid,
-        started=store.create_time(),
+        pid=control_store.pid,
+        started=control_store.create_time(),
         session=str((ray_folder(settings) / "session_latest").resolve()),
         raylet=raylet.pid,
         raylet_started=raylet.create_time(),

@@ -5,6 +5,7 @@ know what is held where. `owner_of` is pure.
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -77,9 +78,9 @@ def declared(kind: OwnerKind, name: str) -> Iterator[None]:
         kind: what it is.
         name: its own name, such as the run's id or the table.
     """
-    import ray
-
-    if not ray.is_initialized():
+    # Who never asked for Ray must not load it for this.
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
         yield
         return
     from ray.experimental import internal_kv

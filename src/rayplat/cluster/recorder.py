@@ -91,16 +91,19 @@ def place_of(settings: Settings) -> str:
 
 
 def main() -> None:
-    """Record the platform's own head for as long as it is written down."""
+    """Record the cluster that `ray.address` names, else the platform's own head while it is written down."""
     settings = load_settings(cwd=Path("/"))
-    head = recorded_head(settings)
-    if head is None:
-        return
-    use_token(settings)
+    address = settings.ray.address
+    if not address:
+        head = recorded_head(settings)
+        if head is None:
+            return
+        address = head.address
+        use_token(settings)
     log = get_logger("cluster.recorder")
-    recorder = Recorder(settings, Observer(head.address), ClusterHistory(settings))
+    recorder = Recorder(settings, Observer(address), ClusterHistory(settings))
     began = datetime.now(UTC)
-    log.info("recording", address=head.address, since=began.isoformat())
+    log.info("recording", address=address, since=began.isoformat())
     while True:
         try:
             recorder.step()

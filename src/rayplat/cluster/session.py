@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayplat.cluster.head import RECORDER, SUPERVISOR, Head, forget_head, read_head
+from rayplat.cluster.jobs.admission import ask_for_this_job
 from rayplat.cluster.jobs.settling import last_look
 from rayplat.cluster.local.launch import launch
 from rayplat.cluster.local.supervisor import ensure_supervisor
@@ -59,7 +60,10 @@ def up(settings: Settings) -> ClusterInfo:
 def connect(settings: Settings) -> None:
     """Connect this process to the platform's Ray; does nothing when it is connected already.
 
+    The driver of a job that did not come by `rayplat submit` asks the budgets first.
+
     Raises:
+        RefusedError: a budget of this job's team or project is spent.
         UnavailableError: no Ray of this platform runs, or it does not let us in.
         ConflictError: this process is connected to the Ray of another platform.
     """
@@ -72,6 +76,7 @@ def connect(settings: Settings) -> None:
             f"this process is connected to the Ray at {joined}, and {settings.home} has its own at {address}",
             "call disconnect() first, or use another process",
         )
+    ask_for_this_job(settings)
     if not settings.ray.address:
         use_token(settings)
     import ray

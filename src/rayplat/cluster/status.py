@@ -50,6 +50,17 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaStatus:
+    """What a team's open jobs have declared of a resource, and what it may hold; `why` where no more fits."""
+
+    team: str
+    resource: str
+    declared: float
+    quota: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     """What a platform has running. Resources are logical: CPUs, GPUs, bytes of memory."""
 
@@ -62,6 +73,7 @@ class ClusterStatus:
     nodes: tuple[NodeStatus, ...] = ()
     waiting: tuple[Demand, ...] = ()
     held: tuple[tuple[str, str, str, Mapping[str, float]], ...] = ()
+    quotas: tuple[QuotaStatus, ...] = ()
 
 
 def status(settings: Settings) -> ClusterStatus:
@@ -94,6 +106,23 @@ def status(settings: Settings) -> ClusterStatus:
         ),
         waiting=_waiting(settings, look, spec, simulated),
         held=tuple((u.node_id, u.owner.kind, u.owner.name, u.resources) for u in look.uses),
+        quotas=_quotas(settings, spec),
+    )
+
+
+def _quotas(settings: Settings, spec: ClusterSpec) -> tuple[QuotaStatus, ...]:
+    """The teams' quotas beside what their open jobs have declared."""
+    if not any(team.quota for team in spec.teams.values()):
+        return ()
+    from rayplat.cluster.jobs.history import JobHistory
+    from rayplat.cluster.jobs.quota import quota_status
+
+    with contextlib.closing(JobHistory(settings)) as history:
+        jobs = history.unsettled()
+    return tuple(
+        QuotaStatus(name, resource, held, limit, "over a quota: a further job is refused" * (held >= limit))
+        for name, team in sorted(spec.teams.items())
+        for resource, held, limit in quota_status(name, team, jobs)
     )
 
 

@@ -10,11 +10,13 @@ from typing import Any
 from rayplat.core.errors import NotFoundError, UserError
 
 _BUILT_IN: dict[str, dict[str, str]] = {
+    "door": {"budget": "rayplat.cost.door:budget_door"},
     "page": {
         "loop": "rayplat.console.loop_page:write_page",
         "cost": "rayplat.console.cost_pages:report_page",
         "cost-forecast": "rayplat.console.cost_pages:forecast_page",
         "cost-savings": "rayplat.console.cost_pages:savings_page",
+        "study": "rayplat.console.study_page:write_study_page",
     },
 }
 _EXTRAS = {

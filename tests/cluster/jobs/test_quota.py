@@ -1,11 +1,12 @@
 """Teams and their quotas as a door, and doors behind each other."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from rayplat.cluster.jobs.quota import Teams, as_resources, decide
-from rayplat.cluster.jobs.record import Needs
+from rayplat.cluster.jobs.quota import Teams, as_resources, decide, quota_status
+from rayplat.cluster.jobs.record import JobRecord, JobState, Needs
 from rayplat.cluster.jobs.request import (
     Admission,
     Admitted,
@@ -58,6 +59,19 @@ def test_without_teams_nobody_is_counted() -> None:
 
 def test_needs_are_told_as_ray_s_resources() -> None:
     assert as_resources(Needs(cpus=1, gpus=2, memory_gib=0.5)) == {"CPU": 1, "GPU": 2, "memory": 2**29}
+
+
+def test_a_quota_stands_beside_what_open_jobs_declare() -> None:
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    jobs = [
+        JobRecord(submission_id="a", team="risk", needs=Needs(gpus=3), submitted_at=at),
+        JobRecord(submission_id="b", team="ops", needs=Needs(gpus=9), submitted_at=at),
+        JobRecord(
+            submission_id="c", team="risk", needs=Needs(gpus=1), submitted_at=at, status=JobState.SUCCEEDED
+        ),
+    ]
+    assert quota_status("risk", TEAMS.by_name["risk"], jobs) == [("GPU", 3, 4), ("memory", 0, 2 * 2**30)]
+    assert quota_status("ops", TEAMS.by_name["ops"], jobs) == []
 
 
 def test_a_refusal_behind_warnings_counts_and_warnings_add_up() -> None:

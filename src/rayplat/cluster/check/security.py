@@ -35,13 +35,8 @@ def check_launcher_security(
 
 
 def _launcher_faults(document: dict[str, Any], dashboard_open: bool) -> Iterator[str]:
-    starts = [
-        command
-        for role in ("head", "worker")
-        for command in document[f"{role}_start_ray_commands"]
-        if "ray start" in command
-    ]
-    for command in starts:
+    # A head's commands write its services down piece by piece; what counts is what they say together.
+    for command in (" ".join(document[f"{role}_start_ray_commands"]) for role in ("head", "worker")):
         if "RAY_AUTH_MODE=token" not in command:
             yield "a node starts without token authentication"
         if "--dashboard-host=0.0.0.0" in command and not dashboard_open:

@@ -81,6 +81,12 @@ def held_by(team: str, records: Sequence[JobRecord]) -> Needs:
     return total
 
 
+def quota_status(name: str, team: Team, records: Sequence[JobRecord]) -> list[tuple[str, float, float]]:
+    """Of each resource that a team has a quota of: what its open jobs have declared, and the quota."""
+    held = as_resources(held_by(name, records))
+    return [(resource, held.get(resource, 0.0), limit) for resource, limit in sorted(team.quota.items())]
+
+
 def team_quota(settings: Settings, teams: Teams) -> Admit:
     """The teams as a door for `submit`; looks at the history only for a job that declares something."""
 

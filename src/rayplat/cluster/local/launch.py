@@ -5,6 +5,7 @@ Knows what the cluster file's local part asks for; it does not know Ray's comman
 
 from rayplat.cluster.head import Head, Simulation, free_port, head_cpus, ray_folder, start_head
 from rayplat.cluster.local.autoscaler import autoscaling_config, head_environment, new_node_id, write_config
+from rayplat.cluster.local.components import find_components, write_components
 from rayplat.cluster.local.supervisor import ensure_supervisor
 from rayplat.cluster.spec import ClusterSpec
 from rayplat.core.settings import Settings
@@ -19,6 +20,8 @@ def launch(settings: Settings, spec: ClusterSpec) -> Head:
     port = free_port()
     simulation = _simulation(settings, spec, port) if spec.local.simulate else None
     head = start_head(settings, spec, port, simulation)
+    # Written down before the supervisor runs: what dies while it starts is started again all the same.
+    write_components(settings, find_components(settings, head))
     ensure_supervisor(settings)
     return head
 

@@ -4,11 +4,11 @@ Knows KubeRay's resources; it does not know what a pod may do, nor does it talk 
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from rayplat.cluster.render.commands import DASHBOARD_PORT
 from rayplat.cluster.render.launcher import without_skipped
 from rayplat.cluster.render.pods import CONTAINER_SECURITY, pod_template
+from rayplat.cluster.render.services import redis_address
 from rayplat.cluster.render.text import rendered
 from rayplat.cluster.spec import ClusterSpec, NodeType, node_types
 from rayplat.cluster.spec.sections import KubernetesSection
@@ -127,9 +127,7 @@ def _network(spec: ClusterSpec) -> dict[str, Any]:
 
 def _fault_tolerance(spec: ClusterSpec) -> dict[str, Any]:
     """Where the head's state outlives the head: Redis where there is one, else a volume."""
-    if not spec.platform.redis:
+    if spec.platform.head_store == "rocksdb" or not spec.platform.redis:
         return {"backend": "rocksdb", "storage": {"size": "10Gi"}}
-    redis = urlsplit(spec.platform.redis)
-    scheme = "rediss://" if redis.scheme == "rediss" else ""
-    address = f"{scheme}{redis.hostname}:{redis.port or 6379}"
+    address = redis_address(spec.platform.redis)
     return {"backend": "redis", "redisAddress": address, "externalStorageNamespace": spec.name}

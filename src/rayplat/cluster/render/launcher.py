@@ -57,6 +57,6 @@ def notes(spec: ClusterSpec) -> list[str]:
     if not mixed:
         return []
     return [
-        f"On-demand nodes may stand in for spot in: {', '.join(mixed)}. The limits of their two node",
-        "types add up to more than the group's max; max_workers, the sum of the groups' max, holds.",
+        f"On-demand nodes may stand in for spot in: {', '.join(mixed)}. The limits of their two node types",
+        "add up to more than the group's max, which the head holds for both together (metadata.groups).",
     ]

@@ -33,7 +33,16 @@ def breaches(spec: "ClusterSpec") -> list[Breach]:
     for name, group in spec.groups.items():
         found += [*_labels(name, group), *_machines(spec, name, group), *_zones(spec, name, group)]
         found += _pods(spec, name, group)
-    return [*found, *_teams(spec), *_money(spec), *_settings(spec)]
+    return [*found, *_teams(spec), *_money(spec), *_settings(spec), *_head_store(spec)]
+
+
+def _head_store(spec: "ClusterSpec") -> Iterator[Breach]:
+    if spec.platform.head_store == "redis" and not spec.platform.redis:
+        yield Breach(
+            ("platform", "head_store"),
+            "the head's tables would be in Redis, and platform.redis names none",
+            "name platform.redis: redis://host:6379/0, or write head_store: rocksdb",
+        )
 
 
 def _heads(spec: "ClusterSpec") -> Iterator[Breach]:

@@ -5,7 +5,7 @@ Knows the keys of each part and what they mean; it does not know how a target us
 
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -151,6 +151,12 @@ class PlatformSection(Part):
     settings: dict[str, str | int | float | bool] = Field({}, description="further settings, by dotted key")
     secrets_file: str | None = Field(
         None, description="file of RAYPLAT_…=value lines (mode 0600) that is copied to AWS and GCP nodes"
+    )
+    head_store: Literal["rocksdb", "redis"] = Field(
+        "rocksdb", description="where the head's control store keeps its tables; redis: in platform.redis"
+    )
+    wheels: str = Field(
+        "dist", description="folder with rayplat's own wheel, that is copied to AWS and GCP nodes"
     )
 
     @property

@@ -125,7 +125,7 @@ def _import(address: str, place: _Place) -> ModuleType:
 
 def _forget(place: _Place) -> None:
     """Drop the project's own modules, so that its declarations are made anew and not twice."""
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         file = getattr(module, "__file__", None)
         if name == "__main__" or not file or not file.endswith(".py"):
             continue

@@ -7,6 +7,7 @@ of a round are ordered (see `ledger`). What goes on for ever is `service`.
 from collections.abc import Callable, Sequence
 from typing import get_args
 
+from rayplat.cluster.owners import declared
 from rayplat.core.events import EventBus
 from rayplat.core.project.project import Project
 from rayplat.core.project.source import Reference, Stream
@@ -58,8 +59,9 @@ def ingest_once(
     # A partition whose parents were read to their end in this pass (a split shard) has its turn then.
     while plans := [plan for plan in feed.plans(marks) if plan.span.partition not in done]:
         done |= {plan.span.partition for plan in plans}
-        for batches in (executor or _executor_for(plans)).run(plans):
-            feed.commit(batches)
+        with declared("ingest", table.name):
+            for batches in (executor or _executor_for(plans)).run(plans):
+                feed.commit(batches)
     return feed.report()
 
 
