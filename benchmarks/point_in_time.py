@@ -58,7 +58,7 @@ def declared(
 
 def from_files(home: Path, quick: bool) -> Claim:
     """One view, with what every as-of join can say: no row is late, no two are equal."""
-    rows_n, events_n, keys = _sizes(quick)
+    rows_n, events_n, keys = sizes(quick)
     rows, events = world(rows_n, events_n, keys, 1)
     stored = store(home, {"raw.plain": events})
     types = {"key": "int64", "event_time": "timestamp", "x0": "float64", "n0": "int64"}
@@ -76,7 +76,7 @@ def from_files(home: Path, quick: bool) -> Claim:
 
 def in_time_order(home: Path, quick: bool) -> Claim:
     """The same view with one value, asked by rows that rise by time."""
-    rows_n, events_n, keys = _sizes(quick)
+    rows_n, events_n, keys = sizes(quick)
     rows, events = world(rows_n, events_n, keys, 1)
     rows = rows.sort("at")
     stored = store(home, {"raw.plain": events})
@@ -96,7 +96,7 @@ def in_time_order(home: Path, quick: bool) -> Claim:
 
 def three_views(home: Path, quick: bool) -> Claim:
     """Three views of three tables, 5 M events in all."""
-    rows_n, events_n, keys = _sizes(quick)
+    rows_n, events_n, keys = sizes(quick)
     import numpy as np
 
     rows = asking(rows_n, keys, np.random.default_rng(2))
@@ -129,7 +129,7 @@ def three_views(home: Path, quick: bool) -> Claim:
     return _claim("pit_three_views", candidates, rows_n, quick, limit, "ttl, ties, nulls, late rows")
 
 
-def _sizes(quick: bool) -> tuple[int, int, int]:
+def sizes(quick: bool) -> tuple[int, int, int]:
     parts = QUICK if quick else 1
     return ROWS // parts, EVENTS // parts, KEYS // parts
 
@@ -158,23 +158,23 @@ def _decoding(paths: Sequence[str], columns: list[str]) -> float:
 def _claim(  # noqa: PLR0917 - private
     name: str, candidates: dict[str, Ask], rows: int, quick: bool, limit: float, note: str
 ) -> Claim:
-    wanted = _bits(candidates["rayplat"]())
+    wanted = to_bits(candidates["rayplat"]())
     for peer, ask in candidates.items():
-        if not _bits(ask()).equals(wanted, null_equal=True):
+        if not to_bits(ask()).equals(wanted, null_equal=True):
             raise SystemExit(f"{name}: {peer} answers otherwise")
-    measured = {peer: _rate(ask, rows) for peer, ask in candidates.items()}
+    measured = {peer: rate(ask, rows) for peer, ask in candidates.items()}
     samples = interleave(measured, 3 if quick else 9, 8 if quick else 120)
     ours = samples.pop("rayplat")
     return Claim(name, "M rows/s", ours, samples, higher_is_better=True, limit=limit, note=note)
 
 
-def _bits(frame: pl.DataFrame) -> pl.DataFrame:
+def to_bits(frame: pl.DataFrame) -> pl.DataFrame:
     """Floats as the integers that their bits are; names are not compared."""
     plain = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
     return plain.select(pl.all().reinterpret(signed=True))
 
 
-def _rate(ask: Ask, rows: int) -> Callable[[], float]:
+def rate(ask: Ask, rows: int) -> Callable[[], float]:
     def run() -> float:
         begin = time.perf_counter()
         ask()

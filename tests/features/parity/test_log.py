@@ -10,6 +10,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import orjson
 import polars as pl
 import pytest
@@ -59,6 +60,26 @@ def test_values_come_back_to_the_bit():
         assert not differing(series, back).any(), (series, back)
     assert decode_column("x", ["a"], pl.Float64()) is None
     assert decode_column("x", [1.5], pl.Int64()) is None
+
+
+def test_rows_of_plain_columns_come_back_to_the_bit():
+    drawn = np.random.default_rng(20_130_101)
+    floats = drawn.integers(-(2**63), 2**63 - 1, 20_000).view(np.float64)
+    floats = [*floats[np.isfinite(floats)].tolist(), 0.0, -0.0, 5e-324, 1e16, 1e22, 2.0**53, None]
+    count = len(floats)
+    frame = pl.DataFrame(
+        {
+            'v__f"': pl.Series(floats, dtype=pl.Float64),
+            "i": pl.Series([None, *drawn.integers(-(2**63), 2**63 - 1, count - 1).tolist()], dtype=pl.Int64),
+            "b": [None if n % 3 == 0 else n % 3 == 1 for n in range(count)],
+            "s": [None if n % 5 == 0 else '"\\\n\u2028\x01ä\U0001f600' * (n % 3) for n in range(count)],
+        }
+    )
+    rows = decode_rows(encode_rows(frame))
+    for series in frame:
+        back = decode_column(series.name, [row[series.name] for row in rows], series.dtype)
+        assert back is not None, series.name
+        assert not differing(series, back).any(), series.name
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def _check(plans: Sequence[Plan], entity: tuple[str, ...], source: Source) -> No
 
 def array_of(series: pl.Series) -> pa.Array:
     """A column of keys or times as Arrow, texts that are kept as numbers as texts."""
-    column = series.to_arrow(compat_level=pl.CompatLevel.oldest())
+    # Without its name: Arrow takes none with a zero byte, as columns of our own have.
+    column = series.alias("").to_arrow(compat_level=pl.CompatLevel.oldest())
     return column.cast(column.type.value_type) if isinstance(column, pa.DictionaryArray) else column
 
 

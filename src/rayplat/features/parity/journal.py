@@ -24,7 +24,7 @@ import orjson
 
 from rayplat.core.errors import UnavailableError
 from rayplat.core.telemetry import counter
-from rayplat.features.parity.spool import Spool
+from rayplat.features.parity.spool import Spool, waiting
 
 SUFFIX = ".answers"
 SHARED, ANSWER = 1, 2
@@ -152,9 +152,9 @@ class Journal:
             spool.close()
 
     def _open(self) -> Spool:
-        waiting = sum(size for path in self._folder.glob(f"*{SUFFIX}") if (size := _size(path)))
-        if waiting > self._most_waiting:
-            raise OSError(f"{waiting:,} bytes wait for the lakehouse, more than {self._most_waiting:,}")
+        there = waiting(self._folder, SUFFIX)
+        if there > self._most_waiting:
+            raise OSError(f"{there:,} bytes wait for the lakehouse, more than {self._most_waiting:,}")
         self._spool = Spool(self._folder, SUFFIX)
         return self._spool
 
@@ -172,10 +172,3 @@ class Journal:
         size = ANSWERED.size - 4 + len(keys) + len(lengths) + sum(sizes)
         head = ANSWERED.pack(size, ANSWER, told[1], entry.at_us, len(names), len(keys))
         parts += (head, keys, lengths, *values)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # the lakehouse has just taken it
-        return 0

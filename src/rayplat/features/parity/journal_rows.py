@@ -6,10 +6,10 @@ Knows how stored keys and values become the JSON that the log has; it does not k
 import base64
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 import pyarrow as pa
@@ -57,35 +57,39 @@ def rows_of(data: bytes, name: str) -> pa.Table:
     for answer in answers:
         by_shared[answer.shared].append((place, answer))
         place += len(answer.names)
-    columns: dict[str, list[Any]] = {field.name: [] for field in SCHEMA}
-    for number, mine in by_shared.items():
-        _add(columns, shared[number], mine, stem)
-    kinds = {field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type for field in SCHEMA}
-    return pa.table({n: pa.array(columns[n], kind) for n, kind in kinds.items()}).cast(SCHEMA)
+    parts = [_rows(shared[number], mine, stem) for number, mine in by_shared.items()]
+    return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
 
 
-def _add(
-    columns: Mapping[str, list[Any]], about: About, answers: Sequence[tuple[int, Answer]], stem: str
-) -> None:
+def _rows(about: About, answers: Sequence[tuple[int, Answer]], stem: str) -> pa.Table:
     arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(about.schema)))
     schema = pl.DataFrame(arrow.empty_table()).schema
     values = [row or None for _, answer in answers for row in answer.values]
     frame = Layout(schema).frame(values).rename(dict(zip(schema, about.features, strict=True)))
     standing = {"digest": about.digest, "snapshot_id": about.snapshot_id, "offsets": about.offsets}
     views = orjson.dumps({about.view: standing}, option=orjson.OPT_SORT_KEYS).decode()
-    for place, answer in answers:
-        count = len(answer.names)
-        columns["vector_id"] += [f"{stem}-{place + i:06d}" for i in range(count)]
-        columns["at"] += [answer.at_us] * count
-        columns["logged_at"] += [answer.at_us] * count
-        columns["caller"] += [CALLER] * count
-        columns["views"] += [views] * count
-        columns["request"] += [_request(about.asks, key) for key in answer.names]
-    columns["features"].extend(encode_rows(frame))
+    ids = [f"{stem}-{place + i:06d}" for place, answer in answers for i in range(len(answer.names))]
+    counts = [len(answer.names) for _, answer in answers]
+    at = pa.array(np.repeat(np.array([answer.at_us for _, answer in answers], np.int64), counts))
+    columns = {
+        "vector_id": pa.array(ids, pa.string()),
+        "at": at,
+        "logged_at": at,
+        "caller": pa.repeat(pa.scalar(CALLER), len(ids)),
+        "views": pa.repeat(pa.scalar(views), len(ids)),
+        "request": pa.array(_requests(about.asks, [name for _, answer in answers for name in answer.names])),
+        "features": encode_rows(frame).to_arrow(compat_level=pl.CompatLevel.oldest()),
+    }
+    return pa.table({field.name: columns[field.name] for field in SCHEMA}).cast(SCHEMA)
 
 
-def _request(asks: Sequence[str], key: bytes) -> str:
-    return orjson.dumps(dict(zip(asks, orjson.loads(key), strict=True))).decode()
+def _requests(asks: Sequence[str], keys: Sequence[bytes]) -> list[str]:
+    """Keys as JSON objects by the columns that name the entity."""
+    if len(asks) == 1:
+        # A key is a JSON array of one value, which stands in the object as it stands there.
+        head = b"{" + orjson.dumps(asks[0]) + b":"
+        return [(head + key[1:-1] + b"}").decode() for key in keys]
+    return [orjson.dumps(dict(zip(asks, orjson.loads(key), strict=True))).decode() for key in keys]
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:

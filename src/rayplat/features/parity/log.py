@@ -10,7 +10,7 @@ Answers that stand ready in the online store have a quicker way, the `journal`.
 import contextlib
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from rayplat.features.lake import Lake
 from rayplat.features.parity.journal import SUFFIX as ANSWERS
 from rayplat.features.parity.journal import Journal
 from rayplat.features.parity.journal_rows import rows_of
-from rayplat.features.parity.spool import Read, Spool, recover
+from rayplat.features.parity.spool import Read, Spool, recover, waiting
 from rayplat.features.parity.vectors import SCHEMA, encode_rows
 
 SUFFIX = ".spool"
@@ -84,11 +84,11 @@ def vector_lines(
         "caller": caller,
         "views": orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode(),
     }
-    requests = encode_rows(asked) if asked.width else ["{}"] * features.height
+    requests = encode_rows(asked).to_list() if asked.width else ["{}"] * features.height
     return b"".join(
         orjson.dumps({"vector_id": new_prediction_id(), **fixed, "request": request, "features": served})
         + b"\n"
-        for request, served in zip(requests, encode_rows(features), strict=True)
+        for request, served in zip(requests, encode_rows(features).to_list(), strict=True)
     )
 
 
@@ -155,13 +155,22 @@ class FeatureLog:
             writer.join()
         self.recover()
 
-    def recover(self) -> int:
-        """Commit the spools that processes have left behind; how many vectors were committed."""
-        return sum(
-            recover(path, self._lake, _READS[path.suffix])
-            for path in sorted(self._folder.glob("*"))
-            if path.suffix in _READS
-        )
+    def recover(self, before_each: Callable[[], object] = lambda: None) -> int:
+        """Commit the spools that processes have left behind; how many vectors were committed.
+
+        Args:
+            before_each: called before each spool is looked at.
+        """
+        committed = 0
+        for path in sorted(self._folder.glob("*")):
+            if path.suffix in _READS:
+                before_each()
+                committed += recover(path, self._lake, _READS[path.suffix])
+        return committed
+
+    def waiting(self) -> int:
+        """How many bytes wait for the lakehouse."""
+        return sum(waiting(self._folder, suffix) for suffix in _READS)
 
     def journal(self) -> Journal:
         """A journal for answers that stand ready in the online store (see `journal`).

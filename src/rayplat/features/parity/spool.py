@@ -13,6 +13,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol, cast
 
@@ -81,6 +82,15 @@ class Spool:
     def close(self) -> None:
         """Let go of the file and its lock."""
         self._file.close()
+
+
+def waiting(folder: Path, suffix: str) -> int:
+    """How many bytes the spools of a suffix hold."""
+    held = 0
+    for path in folder.glob(f"*{suffix}"):
+        with suppress(FileNotFoundError):  # the lakehouse has just taken it
+            held += path.stat().st_size
+    return held
 
 
 def recover(path: Path, lake: Lake, read: Read) -> int:

@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             self.send(out)
         else:
             self._unsent += 1
-            outbox.add(self, out)
+            outbox.add(self, out, alone=not self._held and len(self._shared.open) == 1)
 
     def send(self, out: Outgoing) -> None:
         """See `Sender`."""

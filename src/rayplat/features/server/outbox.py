@@ -61,8 +61,16 @@ class Outbox:
     journal: "Journal"
     _waiting: list[tuple[Sender, Outgoing]] = field(default_factory=list)
 
-    def add(self, sender: Sender, out: Outgoing) -> None:
-        """Send an answer at the end of this turn, after those that were added before."""
+    def add(self, sender: Sender, out: Outgoing, *, alone: bool = False) -> None:
+        """Send an answer at the end of this turn, after those that were added before.
+
+        Args:
+            alone: no other answer can be added in this turn: it is logged and sent at once.
+        """
+        if alone and not self._waiting:
+            self._waiting.append((sender, out))
+            self.flush()
+            return
         if not self._waiting:
             # What was received in this turn is answered before what was called soon.
             asyncio.get_running_loop().call_soon(self.flush)
