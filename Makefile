@@ -61,12 +61,12 @@ docs: $(INSTALLED)  ## write docs/reference/ from the code
 	$(BIN)/python docs/generate_reference.py
 
 # Local version tags (+cpu) name one build of a release, and addresses one registry: neither is for others.
-lock:  ## compile constraints.txt from pyproject.toml
+lock:  ## compile constraints.txt from pyproject.toml; pins that still fit stay, LOCK=--upgrade renews them
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	"$(PYTHON)" -m venv "$$folder/venv"; \
+	"$(PYTHON)" -m venv "$$folder/venv"; sed /^torch==/d constraints.txt > "$$folder/compiled.txt"; \
 	"$$folder/venv/bin/python" -m pip install --disable-pip-version-check --quiet uv; \
 	"$$folder/venv/bin/uv" pip compile pyproject.toml --all-extras --python-version 3.11 --quiet \
-	  --no-header --no-annotate $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} \
+	  --no-header --no-annotate $(LOCK) $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} \
 	  --output-file "$$folder/compiled.txt"; \
 	sed -E -e '/^(--|#|rayplat[= @])/d' -e 's/^([^=]+==[^+ ]+)\+[A-Za-z0-9.]+/\1/' "$$folder/compiled.txt" > "$$folder/constraints.txt"; \
 	if grep -n '://' "$$folder/constraints.txt"; then echo 'a pin holds an address: constraints.txt is left as it was'; exit 1; fi; \

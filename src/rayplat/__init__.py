@@ -36,9 +36,12 @@ if TYPE_CHECKING:
         Raw,
         Reference,
     )
+    from rayplat.core.project.space import Choice, Float, Int, Space
     from rayplat.core.project.table import Column, linear, zorder
+    from rayplat.core.project.training import Keep, OnFailure, Training
     from rayplat.core.project.view import python
     from rayplat.core.project.window import tumbling, window
+    from rayplat.train.estimators.run import EstimatorRun
     from rayplat.train.run import TrainRun
 
 __version__ = "0.1.0"
@@ -74,9 +77,12 @@ _HOME_OF = {
             "Raw",
             "Reference",
         ),
+        "rayplat.core.project.space": ("Choice", "Float", "Int", "Space"),
         "rayplat.core.project.table": ("Column", "linear", "zorder"),
+        "rayplat.core.project.training": ("Keep", "OnFailure", "Training"),
         "rayplat.core.project.view": ("python",),
         "rayplat.core.project.window": ("tumbling", "window"),
+        "rayplat.train.estimators.run": ("EstimatorRun",),
         "rayplat.train.run": ("TrainRun",),
     }.items()
     for name in names
@@ -86,25 +92,33 @@ __all__ = [
     "Autoscale",
     "Avro",
     "Check",
+    "Choice",
     "Column",
     "Database",
     "Debezium",
     "Decay",
     "Drift",
+    "EstimatorRun",
     "Files",
+    "Float",
     "Gate",
+    "Int",
     "Json",
     "Kafka",
+    "Keep",
     "Kinesis",
     "Label",
     "Late",
+    "OnFailure",
     "Project",
     "Protobuf",
     "Raw",
     "RayplatError",
     "Reference",
     "Replay",
+    "Space",
     "TrainRun",
+    "Training",
     "UserError",
     "distribution",
     "fresh",

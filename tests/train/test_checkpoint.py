@@ -43,16 +43,17 @@ def checkpoint(epoch: int) -> Checkpoint:
     )
 
 
+def folders(tmp_path) -> list[str]:
+    return sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+
+
 def test_the_newest_is_found_and_only_two_are_kept(tmp_path):
     folder = CheckpointFolder(f"file://{tmp_path}/checkpoints")
     assert folder.latest() is None
     assert folder.progress() is None
     for epoch in range(4):
         folder.publish(checkpoint(epoch))
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
-        checkpoint(2).name,
-        checkpoint(3).name,
-    ]
+    assert folders(tmp_path) == ["step-0000000000-00003", "step-0000000000-00004"]
     latest = folder.latest()
     assert latest is not None
     assert (latest.epoch, latest.of, latest.history) == (3, 9, {"loss": [(3, 0.5)]})
@@ -60,14 +61,33 @@ def test_the_newest_is_found_and_only_two_are_kept(tmp_path):
     assert folder.progress() == (3, 9, {"loss": [(3, 0.5)]})
 
 
-@pytest.mark.parametrize(
-    "file", ["weights.safetensors", "optimizer.safetensors", "state.json", "state.sha256"]
-)
+def test_everything_of_a_run_comes_back_with_its_types(tmp_path):
+    network, optimizer = stepped(torch.optim.AdamW)
+    folder = CheckpointFolder(f"file://{tmp_path}/checkpoints")
+    folder.publish(
+        Checkpoint(
+            2, network.state_dict(), optimizer.state_dict(), {}, 9, 37, (3, 1), {4: 0.5, 5: float("nan")}
+        )
+    )
+    found = folder.latest()
+    assert found is not None
+    assert (found.epoch, found.step, found.at) == (2, 37, (3, 1))
+    assert found.curve[4] == 0.5
+    assert found.curve[5] != found.curve[5]
+    again = torch.optim.AdamW(network.parameters())
+    again.load_state_dict(found.optimizer)
+    for one, other in zip(again.state.values(), optimizer.state.values(), strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+    assert again.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+
+
+@pytest.mark.parametrize("file", ["shard", "index"])
 def test_a_damaged_one_is_passed_over_and_can_be_written_again(tmp_path, file):
     folder = CheckpointFolder(f"file://{tmp_path}/checkpoints")
     folder.publish(checkpoint(0))
     folder.publish(checkpoint(1))
-    path = tmp_path / "checkpoints" / checkpoint(1).name / file
+    newest = tmp_path / "checkpoints" / folders(tmp_path)[-1]
+    (path,) = (p for p in newest.iterdir() if p.name.startswith(file))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
@@ -83,9 +103,9 @@ def test_a_damaged_one_is_passed_over_and_can_be_written_again(tmp_path, file):
 def test_a_half_written_one_is_never_seen(tmp_path):
     folder = CheckpointFolder(f"file://{tmp_path}/checkpoints")
     folder.publish(checkpoint(0))
-    (tmp_path / "checkpoints" / f"{checkpoint(1).name}.tmp-abc").mkdir()
-    (tmp_path / "checkpoints" / checkpoint(2).name).mkdir()  # an object store's: files, but no seal
-    (tmp_path / "checkpoints" / checkpoint(2).name / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / "checkpoints" / "step-0000000000-00002.tmp-abc").mkdir()
+    (tmp_path / "checkpoints" / "step-0000000000-00003").mkdir()  # an object store's: files, but no index
+    (tmp_path / "checkpoints" / "step-0000000000-00003" / "shard.safetensors").write_bytes(b"half")
     found = folder.latest()
     assert found is not None
     assert found.epoch == 0

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from rayplat.core.errors import UserError
+from rayplat.core.errors import NotFoundError, UserError
 from rayplat.core.events import Event, EventBus, FeatureViewApplied, ModelRegistered, RunFinished
 from rayplat.core.project.load import load_project
 from rayplat.core.settings import Settings
@@ -24,7 +24,10 @@ from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.features.training_set import TrainingSet
 from rayplat.registry.artifact import read_artifact, read_artifact_file
 from rayplat.registry.store import Registry
+from rayplat.train.goodput.spending import Spent
 from rayplat.train.metrics import all_metrics
+from rayplat.train.record import read_goodput, read_record
+from rayplat.train.reproduce import Reproduction, reproduce
 from rayplat.train.trainer import TrainOutcome, train_model
 from rayplat.train.worker import TrainFunctionError
 
@@ -180,6 +183,7 @@ def test_a_worker_killed_in_an_epoch_changes_nothing(undisturbed, tmp_path):
     assert any("was lost; going on at step" in note for note in bench.notes)
     # The survivor went on alone until the next one was ready: the same sums in another order.
     assert torch.allclose(weights(outcome), weights(undisturbed[1]), atol=TOLERANCE, rtol=0)
+    assert outcome.metrics == pytest.approx(undisturbed[1].metrics, abs=TOLERANCE)
     curve = bench.registry.curves(outcome.run_id, ["train_loss"])["train_loss"]
     assert [step for step, _ in curve] == [0, 1, 2, 3]
 
@@ -234,3 +238,46 @@ def test_a_driver_killed_and_started_again_with_more_workers_gives_one_version(
     assert [v.version for v in bench.registry.versions("click")] == [1]
     # One worker before the kill: the same sums in another order (see test_loop's TOLERANCE).
     assert torch.allclose(weights(outcome), weights(undisturbed[1]), atol=TOLERANCE, rtol=0)
+
+
+def test_the_run_is_tracked_with_what_its_time_went_into_and_what_it_ran_on(undisturbed):
+    bench, outcome = undisturbed
+    run = bench.registry.run(outcome.run_id)
+    assert 0 < run.metrics["goodput"] < 1
+    report = read_goodput(outcome.artifact_uri, outcome.manifest_sha256)
+    assert report is not None
+    assert report.furthest == 64
+    assert run.metrics["goodput.productive_s"] == pytest.approx(report.spending.seconds(Spent.PRODUCTIVE))
+    assert (run.params["precision"], run.params["kind"], run.params["worlds"]) == ("auto", "torch", "2")
+    assert run.params["hardware.gpu"] == "none"
+    lock = read_record(outcome.artifact_uri, "environment.lock")
+    assert "torch==" in lock
+    shown = {
+        path.name for path in (bench.settings.home / "warehouse/mlflow/click").rglob("*.*") if path.is_file()
+    }
+    assert {"run.json", "environment.lock", "goodput.json"} <= shown
+
+
+def test_a_run_trained_again_has_the_same_weights_and_says_what_has_changed_since(undisturbed):
+    bench, outcome = undisturbed
+
+    def again() -> Reproduction:
+        project = load_project(str(bench.folder / "clicks.py"))
+        return reproduce(bench.settings, project, bench.registry, outcome.run_id, lambda text, _: None)
+
+    first = again()
+    assert (first.same, first.largest_difference, first.differs) == (True, 0.0, ())
+    source = bench.folder / "clicks.py"
+    kept = source.read_text()
+    try:
+        source.write_text(kept.replace("lr=0.01", "lr=0.02"))
+        other = again()
+    finally:
+        source.write_text(kept)
+    assert not other.same
+    assert other.largest_difference is not None
+    assert other.largest_difference > 0
+    assert other.differs == ("code: the project's files are not those of commit unknown",)
+    assert len(bench.registry.versions("click")) == 1
+    with pytest.raises(NotFoundError):
+        reproduce(bench.settings, load_project(str(source)), bench.registry, "0" * 32, lambda text, _: None)

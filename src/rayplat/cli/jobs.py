@@ -4,6 +4,7 @@ Knows how jobs are shown; the jobs API and the history are known in `cluster.job
 """
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from rayplat.cli.submit import PASS_ON, Detach, door, follow, shown, submit, tel
 
 if TYPE_CHECKING:
     from rayplat.cluster.jobs.record import JobRecord
+    from rayplat.core.settings import Settings
 
 app = group("Submit, list, follow, stop and resume jobs on the cluster.")
 command(app, "submit", **PASS_ON)(submit)
@@ -37,16 +39,18 @@ def list_(call: Call, limit: Limit = 50, team: Team = "", project: Project = "")
     with closing(JobHistory(settings)) as history:
         view = settle(settings, history)
         found = [as_seen(job, view) for job in history.newest(limit, team=team, project=project)]
+    found = _with_costs(settings, found)
     call.show(
         [shown(job) for job in found],
         lambda: table(
-            ["job", "status", "submitted", "took", "user", "team", "project", "command"],
+            ["job", "status", "submitted", "took", "cost", "user", "team", "project", "command"],
             [
                 (
                     j.submission_id,
                     j.status.lower(),
                     j.submitted_at,
                     _took(j),
+                    "" if j.cost is None else f"${j.cost:.4f}",
                     j.user,
                     j.team,
                     j.project,
@@ -68,7 +72,8 @@ def show(call: Call, job: JobId) -> None:
     settings = call.settings()
     with closing(JobHistory(settings)) as history:
         view = settle(settings, history)
-        found = shown(as_seen(history.get(job), view))
+        seen = as_seen(history.get(job), view)
+    found = shown(_with_costs(settings, [seen])[0])
     call.show(found, lambda: fields({k: v for k, v in found.items() if k != "submission_id"}))
 
 
@@ -108,6 +113,29 @@ def env(call: Call) -> None:
 
     found = job_environment(call.settings())
     call.show(found, lambda: "\n".join(f"export {name}={value}" for name, value in found.items()))
+
+
+def _with_costs(settings: "Settings", jobs: "list[JobRecord]") -> "list[JobRecord]":
+    """The jobs with what they have cost up to now; as the history has it where a price is not known."""
+    from datetime import UTC, datetime
+
+    from rayplat.core.errors import RayplatError
+    from rayplat.cost.accounts import Accounts
+    from rayplat.cost.money import dollars
+
+    if not jobs:
+        return jobs
+    now = datetime.now(UTC)
+    try:
+        with Accounts(settings) as accounts:
+            since = min(job.submitted_at for job in jobs)
+            known = accounts.job_costs(accounts.charges(since, now))
+    except RayplatError:
+        return jobs
+    return [
+        replace(job, cost=dollars(known[job.submission_id])) if job.submission_id in known else job
+        for job in jobs
+    ]
 
 
 def _took(job: "JobRecord") -> str:

@@ -43,9 +43,12 @@ NOUNS: dict[str, Noun] = {
     "data": Noun("rayplat.cli.data", "Tables, their rows and their history.", 2),
     "features": Noun("rayplat.cli.features", "List, materialize and look up features.", 2),
     "train": Noun("rayplat.cli.train", "Build the training set, train, register.", 3),
+    "tune": Noun("rayplat.cli.tune", "Search a model's space for its best values.", 3),
     "models": Noun("rayplat.cli.models", "Registered models and their versions.", 3),
     "serve": Noun("rayplat.cli.serve", "Deploy, list and delete endpoints.", 4),
     "predict": Noun("rayplat.cli.predict", "Ask an endpoint.", 4),
+    "tokens": Noun("rayplat.cli.tokens", "Who may ask endpoints: tokens, their scopes and limits.", 4),
+    "labels": Noun("rayplat.cli.labels", "Tell what was true of a prediction.", 4),
     "monitor": Noun(
         "rayplat.cli.monitor", "Performance by day, drift and decay of a project's endpoints.", 5
     ),

@@ -86,6 +86,7 @@ def _text(found: "ClusterStatus", cost: float | None) -> "RenderableType":
             [(_amounts(d.resources), d.count, _ago(now, d.since), d.why) for d in found.waiting],
             title="demand",
         ),
+        *_quotas(found),
         table(
             ["owner", "of", "node", "holds"],
             [(name, kind, node[:12], _amounts(r)) for node, kind, name, r in found.held],
@@ -109,6 +110,16 @@ def _text(found: "ClusterStatus", cost: float | None) -> "RenderableType":
         table(["pid", "process"], found.processes, title="processes"),
     ]
     return Group(*parts)
+
+
+def _quotas(found: "ClusterStatus") -> "list[RenderableType]":
+    if not found.quotas:
+        return []
+    rows = [
+        (q.team, _amounts({q.resource: q.declared}), _amounts({q.resource: q.quota}), q.why)
+        for q in found.quotas
+    ]
+    return [table(["team", "declared", "quota", "why"], rows, title="quotas")]
 
 
 def _amounts(resources: Any) -> str:

@@ -142,6 +142,26 @@ class BudgetStopped(Event):
     stopped: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCreated(Event):
+    """A caller has a token for endpoints. `token_id` names it and is no secret."""
+
+    token_id: str
+    caller: str
+    scopes: tuple[str, ...]
+    expires_at: datetime
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked(Event):
+    """A token is good no more."""
+
+    token_id: str
+    caller: str
+    actor: str
+
+
 E = TypeVar("E", bound=Event)
 
 

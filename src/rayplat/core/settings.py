@@ -166,6 +166,21 @@ class ServeSettings(_Part):
 
     host: str = Field("127.0.0.1", description="the address that endpoints listen on")
     port: int = Field(8000, ge=0, description="the port that endpoints listen on; 0: a free one")
+    front_port: int = Field(
+        0, ge=0, description="the port that replicas listen on themselves, without a proxy; 0: none"
+    )
+    log: Literal["local", "database"] = Field(
+        "local", description="where predictions wait for the lakehouse: files of the machine, or `database`"
+    )
+    log_sync: Literal["disk", "process"] = Field(
+        "disk", description="what an answered prediction survives in files: a power cut, or a killed process"
+    )
+    auth: Literal["none", "token"] = Field(
+        "none", description="who may ask: anybody who reaches the port, or who has a token"
+    )
+    jwt_keys: str = Field("", description="file or URL of an identity provider's key set; empty: none")
+    jwt_issuer: str = Field("", description="the issuer that its tokens must name")
+    jwt_audience: str = Field("", description="the audience that its tokens must name")
 
 
 class LogSettings(_Part):

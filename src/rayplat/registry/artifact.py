@@ -16,6 +16,8 @@ from rayplat.registry.folder import open_folders, read_file
 from rayplat.registry.manifest import FilePin, Manifest
 
 WEIGHTS = "weights.safetensors"
+ESTIMATOR = "model."
+"""What the file of a model that is an estimator begins with; see `estimators`."""
 EVALUATION = "evaluation.parquet"
 CURVES = "curves.json"
 MANIFEST = "manifest.json"
@@ -48,10 +50,9 @@ def write_artifact(
     from safetensors.torch import save
 
     # Copies, since safetensors refuses tensors that share memory (tied weights).
-    files = {
-        WEIGHTS: save({n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}),
-        **(extra or {}),
-    }
+    weights = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
+    # A model that is an estimator of a library has no weights; its file is among the extra ones.
+    files = {**({WEIGHTS: save(weights)} if weights else {}), **(extra or {})}
     pins = {name: FilePin(sha256=digest_of(c), size=len(c)) for name, c in files.items()}
     sealed = manifest.model_copy(update={"files": pins}).to_bytes()
     files |= {SEAL: digest_of(sealed).encode(), MANIFEST: sealed}
@@ -96,7 +97,8 @@ def read_artifact(uri: str, manifest_sha256: str | None = None) -> tuple[dict[st
             artifact; without it, the seal beside the manifest still finds damaged bytes.
 
     Returns:
-        The weights (torch tensors by name, on the CPU) and the manifest.
+        The weights (torch tensors by name, on the CPU; none where the model is an estimator) and the
+        manifest.
 
     Raises:
         NotFoundError: there is no artifact at `uri`.
@@ -106,9 +108,9 @@ def read_artifact(uri: str, manifest_sha256: str | None = None) -> tuple[dict[st
 
     manifest, _ = _verified_manifest(uri, manifest_sha256)
     verified = {name: _verified_file(uri, name, pin) for name, pin in manifest.files.items()}
-    if WEIGHTS not in verified:
+    if WEIGHTS not in verified and not any(name.startswith(ESTIMATOR) for name in verified):
         raise IntegrityError(f"the manifest of {uri} names no {WEIGHTS}", "train the model again")
-    return load(verified[WEIGHTS]), manifest
+    return load(verified[WEIGHTS]) if WEIGHTS in verified else {}, manifest
 
 
 def read_artifact_file(uri: str, name: str, manifest_sha256: str | None = None) -> bytes:

@@ -100,8 +100,12 @@ class Registry:
         curves: Mapping[str, Sequence[tuple[int, float]]],
         tags: Mapping[str, str],
         artifact_uri: str,
+        files: Mapping[str, str] | None = None,
     ) -> str:
         """Write down a finished run, once per run_key; the run's id.
+
+        `files` are texts by name, shown beside the run; empty ones are left out. With the warehouse in an
+        object store they are in the artifact alone: MLflow would need clients of its own for it.
 
         A run that a killed process left half written is completed, not doubled: its rows are keyed by
         (metric, step, time), and the time is the run's own start.
@@ -126,6 +130,9 @@ class Registry:
         points += [Metric(k, v, at, 0) for k, v in metrics.items() if k not in curves]
         for i in range(0, len(points), _PAGE):
             self._client.log_batch(run_id, metrics=points[i : i + _PAGE])
+        for name, text in (files or {}).items():
+            if text and self._settings.warehouse.startswith("file://"):
+                self._client.log_text(run_id, text, name)
         self._step("run_logged")
         self._client.set_terminated(run_id, status="FINISHED")
         self._step("run_finished")

@@ -1,22 +1,20 @@
 """Checkpoints of a run: weights, optimizer and history at the end of a step, without pickle.
 
-Knows how a checkpoint is published whole, verified, and found again; it does not know when one is
-due (`run`). A checkpoint whose bytes are damaged is passed over for the one before it.
+Knows what a run is between two steps, and how that is parted into tensors and JSON; it does not know when a
+checkpoint is due (`run`), or how one is written, verified and found again (`checkpoints`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayplat.core.errors import IntegrityError, NotFoundError
-from rayplat.core.telemetry import get_logger
-from rayplat.registry.folder import open_folders
-from rayplat.train.sealed import publish, read, read_state
+from rayplat.train.checkpoints.retention import Retention
+from rayplat.train.checkpoints.steps import StepCheckpoints
+from rayplat.train.checkpoints.tree import plain
+from rayplat.train.checkpoints.writer import SaveHandle
 
 WEIGHTS = "weights.safetensors"
-OPTIMIZER = "optimizer.safetensors"
-_STEP = "step-"
-_KEEP = 2
+"""The file of a finished run's weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,58 +41,76 @@ class Checkpoint:
     at: tuple[int, int] = (0, 0)
     curve: Mapping[int, float] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """The folder's name: later ones sort behind earlier ones."""
-        return f"{_STEP}{self.step:010d}-{self.epoch + 1:05d}"
-
 
 class CheckpointFolder:
-    """The checkpoints of one run, under one URI."""
+    """The checkpoints of one run, under one URI.
 
-    def __init__(self, uri: str) -> None:
+    Args:
+        keep: which of them stay; the last two where nothing is said.
+    """
+
+    def __init__(self, uri: str, keep: Retention | None = None) -> None:
         self.uri = uri
+        self._steps = StepCheckpoints(uri, keep=keep)
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint whole, then drop those older than the last two."""
-        from safetensors.torch import save
+        """Write a checkpoint: durable when this returns."""
+        self.save(checkpoint).wait()
 
-        weights, optimizer, state = parted(checkpoint)
-        files = {WEIGHTS: save(weights), OPTIMIZER: save(optimizer)}
-        publish(f"{self.uri}/{checkpoint.name}", files, state)
-        for old in self._names()[:-_KEEP]:
-            store, path = open_folders(f"{self.uri}/{old}")
-            store.remove(path)
+    def save(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        just_in_time: bool = False,
+        metrics: Mapping[str, float] | None = None,
+    ) -> SaveHandle:
+        """Copy a checkpoint and return: it is written in the background.
+
+        Args:
+            just_in_time: nothing that waits for the disk is to come before it.
+            metrics: of the model as it is now, for retention by the best.
+        """
+        state = {
+            "weights": checkpoint.weights,
+            "optimizer": checkpoint.optimizer,
+            "epoch": checkpoint.epoch,
+            "of": checkpoint.of,
+            "history": checkpoint.history,
+            "at": checkpoint.at,
+            "curve": sorted(checkpoint.curve.items()),
+        }
+        about = {"metrics": dict(metrics or {})}
+        return self._steps.save_async(
+            checkpoint.step, state, just_in_time, mark=checkpoint.epoch + 1, about=about
+        )
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint whose every byte is what was written."""
-        for name in reversed(self._names()):
-            try:
-                return _parse(*read(f"{self.uri}/{name}"))
-            except (IntegrityError, NotFoundError) as error:
-                log = get_logger("train.checkpoint")
-                log.warning("checkpoint_passed_over", checkpoint=name, reason=error.what)
-        return None
+        found = self._steps.latest()
+        if found is None:
+            return None
+        step, state = found
+        return Checkpoint(
+            epoch=int(state["epoch"]),
+            weights=state["weights"],
+            optimizer=state["optimizer"],
+            history=as_history(state["history"]),
+            of=int(state["of"]),
+            step=step,
+            at=state["at"],
+            curve={int(at): float(loss) for at, loss in state["curve"]},
+        )
 
     def progress(self) -> tuple[int, int, dict[str, list[tuple[int, float]]]] | None:
         """Last epoch, how many there will be, and the curves so far; None before the first."""
-        for name in reversed(self._names()):
-            try:
-                state = read_state(f"{self.uri}/{name}")
-            except (IntegrityError, NotFoundError):
-                continue
-            return int(state["epoch"]), int(state["of"]), as_history(state["history"])
+        for _, index in self._steps.indexes():
+            state = index.skeleton
+            return int(state["epoch"]), int(state["of"]), as_history(plain(state["history"]))
         return None
 
-    def _names(self) -> list[str]:
-        store, path = open_folders(self.uri)
-        return [name for name in store.folders(path) if name.startswith(_STEP)]
-
-
-def _parse(files: Mapping[str, bytes], state: Mapping[str, Any]) -> Checkpoint:
-    from safetensors.torch import load
-
-    return joined(load(files[WEIGHTS]), load(files[OPTIMIZER]), state)
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until nothing is on its way."""
+        self._steps.wait(timeout)
 
 
 def parted(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -25,6 +25,7 @@ _PACKAGES = (
 )
 _PACKAGE_FILES = ("project.py", "__init__.py")
 _GIT_TIMEOUT_S = 10
+_MOST_DIFF = 1 << 20
 
 
 def pin_code(project: Project) -> CodePin:
@@ -48,6 +49,18 @@ def pin_code(project: Project) -> CodePin:
         project=project.address or str(file),
         project_sha256=digest.hexdigest(),
     )
+
+
+def code_diff(project: Project) -> str:
+    """How the project's folder differs from its commit, as git tells it; empty where there is no git.
+
+    Files that git does not know are named, not shown: they may be data.
+    """
+    folder = Path(project.where.file).parent
+    changed = _git(folder, "diff", "HEAD", "--no-color", "--", ".")
+    unknown = _git(folder, "ls-files", "--others", "--exclude-standard", "--", ".")
+    told = "".join(f"untracked: {name}\n" for name in unknown.splitlines())
+    return (changed + "\n" if changed else "")[:_MOST_DIFF] + told
 
 
 def environment() -> dict[str, str]:

@@ -29,6 +29,7 @@ class LiveState:
         epochs_done: how many epochs have ended with a checkpoint.
         history: by curve, its points (step or epoch, value) so far.
         curve: the mean loss over the global batch, by step, as far as the loop noted it.
+        micro_batch: the most rows that this worker takes at once; None: its slice whole.
         changing: an optimizer step has begun and not ended: the parameters are of no step.
     """
 
@@ -41,9 +42,11 @@ class LiveState:
     epochs_done: int = 0
     history: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     curve: dict[int, float | torch.Tensor] = field(default_factory=dict)
+    micro_batch: int | None = None
     changing: bool = False
     _kept: deque[Any] = field(default_factory=lambda: deque(maxlen=8))
     _statistics: dict[str, torch.Tensor] = field(default_factory=dict)
+    _normed: list[tuple[str, nn.Module]] | None = None
 
     @property
     def optimizer_state(self) -> Mapping[str, Any] | None:
@@ -91,10 +94,12 @@ class LiveState:
 
     def note_statistics(self) -> None:
         """Keep what a forward pass changes (running statistics of batch norms) as it is at a step's start."""
+        if self._normed is None:
+            modules = self.network.named_modules()
+            self._normed = [(name, module) for name, module in modules if hasattr(module, "running_mean")]
         self._statistics = {
             f"{name}.{buffer}": tensor.detach().clone()
-            for name, module in self.network.named_modules()
-            if hasattr(module, "running_mean")
+            for name, module in self._normed
             for buffer, tensor in module.named_buffers(recurse=False)
         }
 
@@ -105,6 +110,10 @@ class LiveState:
         which would then train in a group of two without ever exchanging a gradient.
         """
         from accelerate.utils import extract_model_from_parallel
+
+        # What is kept of collectives keeps the lost group's connections open, too: a member that waits for
+        # this one in a step would never learn that it has left.
+        self._kept.clear()
 
         extract_model_from_parallel(self.network, keep_fp32_wrapper=False)
         self.network.__dict__.pop("_is_accelerate_prepared", None)

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rayplat.core.errors import UserError
@@ -76,10 +77,9 @@ class _Loop:
     """Network and optimizer as Accelerate prepared them, with the state of the last checkpoint."""
 
     def __init__(self, run: TrainRun, epochs: int, batch_size: int, lr: float, weight_decay: float) -> None:
-        optimizer = torch.optim.AdamW(run.network.parameters(), lr=lr, weight_decay=weight_decay)
-        self._network: Any
-        self._network, self.optimizer = run.accelerator.prepare(run.network, optimizer)
-        run.restore(self.optimizer)
+        self._network, self.optimizer = run.prepare(
+            lambda parameters: torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+        )
         self._run, self._epochs, self._batch_size, self._lr = run, epochs, batch_size, lr
         self.steps = run.batches(batch_size)
 
@@ -87,22 +87,23 @@ class _Loop:
         """Train through what is left of an epoch."""
         run = self._run
         self._network.train()
-        for x, y in run.epoch_batches(epoch, self._batch_size):
+        for batch in run.epoch_batches(epoch, self._batch_size):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(run.live.step, self.steps * self._epochs, self._lr)
-            logits = self._network(x).float()
-            loss = run.global_mean(binary_cross_entropy_with_logits(logits, y, reduction="none"))
-            run.note_loss(loss)
-            self.optimizer.zero_grad()
-            run.accelerator.backward(loss)
-            self.optimizer.step()
+            run.step(self._network, self.optimizer, batch, _losses)
+
+
+def _losses(network: Any, x: Tensor, y: Tensor) -> Tensor:
+    """The cross entropy of each row."""
+    return binary_cross_entropy_with_logits(network(x).float(), y, reduction="none")
 
 
 def _loss_curve(run: TrainRun, first: int, steps: int) -> tuple[float, list[tuple[int, float]]]:
     """The mean loss of an epoch's steps over all ranks, and a thinned curve of it by global step."""
-    losses = list(run.live.losses(first).values())
+    noted = run.live.losses(first)  # those of skipped steps are not among them
+    at, losses = list(noted), list(noted.values())
     thin = max(1, steps // _POINTS_AN_EPOCH)
-    points = [(first + at, _mean(losses[at : at + thin])) for at in range(0, len(losses), thin)]
+    points = [(at[i], _mean(losses[i : i + thin])) for i in range(0, len(losses), thin)]
     return _mean(losses), points
 
 

@@ -12,6 +12,7 @@ each time with a new `TrainRun` over the same `LiveState`, whose `epoch_batches`
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,10 +21,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rayplat.core.errors import UserError
-from rayplat.train.checkpoint import CheckpointFolder
+from rayplat.core.project.training import Training
+from rayplat.train import layout
+from rayplat.train.beginning import begin
+from rayplat.train.checkpoint import Checkpoint, CheckpointFolder
+from rayplat.train.checkpoints.writer import SaveHandle
+from rayplat.train.goodput.spending import Spent
+from rayplat.train.goodput.stopwatch import Stopwatch
 from rayplat.train.live_state import LiveState
+from rayplat.train.loss import SharedLoss
 from rayplat.train.metrics import all_metrics
 from rayplat.train.rows import Rows
+from rayplat.train.saves import Saves
+from rayplat.train.seeds import seed_step
+from rayplat.train.statistics import mean_and_std, quantiles
+from rayplat.train.step import Losses, take_step
 
 _EVALUATION_ROWS = 8192
 
@@ -43,6 +55,10 @@ def _go_on(run: "TrainRun") -> None:
     """Nobody wants anything between two steps."""
 
 
+def _unheard(text: str) -> None:
+    """Nobody asked to hear of what happens."""
+
+
 class TrainRun:
     """What `train(run)` gets.
 
@@ -53,6 +69,11 @@ class TrainRun:
         inputs: the names of the inputs, in order.
         seed: the model's seed.
         live: the state that a step changes, and how far the run is.
+        training: how the model declares that it is trained.
+        watch: this worker's account of its time.
+        note: tells whoever follows the run of something in words.
+        kept_uri: where batches that went wrong are kept.
+        params: the values of a trial, or those that the study found best; empty where nothing is tuned.
     """
 
     def __init__(
@@ -66,6 +87,12 @@ class TrainRun:
         report: Callable[[Mapping[str, float]], None] = _nothing,
         live: LiveState | None = None,
         boundary: Boundary = _go_on,
+        training: Training | None = None,
+        note: Callable[[str], None] = _unheard,
+        watch: Stopwatch | None = None,
+        kept_uri: str = "",
+        furthest: int = 0,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.inputs: Sequence[str] = rows.inputs
@@ -77,7 +104,16 @@ class TrainRun:
         self._report = report
         self._boundary = boundary
         self._global_rows = 0
-        self._loss: tuple[Tensor, Any] | None = None
+        self._loss: SharedLoss | None = None
+        self.training = Training() if training is None else training
+        self.note = note
+        self.watch = Stopwatch() if watch is None else watch
+        self.kept_uri = kept_uri or f"{checkpoints.uri}-kept-batches"
+        self._furthest = furthest
+        self.params: Mapping[str, Any] = dict(params or {})
+        self._saves = Saves(self.training.on_failure, note)
+        if self.live.micro_batch is None:
+            self.live.micro_batch = self.training.micro_batch
         self._order: tuple[int, np.ndarray[Any, Any]] | None = None
 
     @property
@@ -133,14 +169,25 @@ class TrainRun:
         batches = np.array_split(self._permutation(epoch), self.batches(batch_size))
         first = live.batch if epoch == live.epoch else len(batches)
         for at, batch in enumerate(batches[first:], first):
-            self._boundary(self)
+            self._between_steps()
+            self.watch.enter(Spent.INPUT)
             step = live.step
-            torch.manual_seed(_mixed(self.seed, epoch, at, self.rank))
+            seed_step(self.seed, epoch, at, self.rank)
             self._global_rows = len(batch)
             mine = torch.from_numpy(np.array_split(batch, self.world_size)[self.rank])
-            yield self._x[mine].to(device), self._y[mine].to(device)
+            x, y = (rows.index_select(0, mine).to(device) for rows in (self._x, self._y))
+            self.watch.begin_step()
+            yield x, y
             if live.step == step:  # no optimizer of ours has told that the step is done
                 self._finish_step()
+            self.watch.end_step(counts=step >= self._furthest)
+
+    def _between_steps(self) -> None:
+        live, every = self.live, self.training.checkpoints.every_steps
+        self._saves.look()
+        if every and live.step and live.step % every == 0 and live.step != self._saves.newest:
+            self.save()
+        self._boundary(self)
 
     def _permutation(self, epoch: int) -> np.ndarray[Any, Any]:
         if self._order is None or self._order[0] != epoch:
@@ -153,29 +200,28 @@ class TrainRun:
         Call it before the backward pass: the one number travels while the gradients are computed. Every rank
         has the whole curve then, also of steps in which it was not there.
         """
-        value = loss.detach().float().reshape(1).clone()
-        work = None
-        if self.world_size > 1:
-            work = torch.distributed.all_reduce(value, async_op=True)
-        self._loss = value, work
-        self.live.keep(value, work)
+        self._loss = SharedLoss(loss, self.world_size)
+        self.live.keep(self._loss)
+
+    def loss(self) -> float:
+        """The step's mean loss over all workers, as far as it was noted; waits for it."""
+        return 0.0 if self._loss is None else self._loss.mean()
+
+    def drop_loss(self) -> None:
+        """What was noted of this step does not count."""
+        self._loss = None
 
     def _before_step(self, *_: Any) -> None:
         """The gradients of all ranks are in; a loss that is not in yet is waited for, so that a lost peer is
         noticed before anything changes."""
-        if self._loss is not None and self._loss[1] is not None:
-            self._loss[1].wait()
+        if self._loss is not None:
+            self._loss.wait()
         self.live.changing = True
 
     def _finish_step(self, *_: Any) -> None:
         live = self.live
         if self._loss is not None:
-            value, work = self._loss
-            if work is not None:
-                work.wait()
-            mean = value / self.world_size
-            # Reading a number off a GPU would wait for it: that can be done later.
-            live.curve[live.step] = mean if mean.is_cuda else float(mean)
+            live.curve[live.step] = self._loss.mean()
             self._loss = None
         live.step += 1
         live.batch += 1
@@ -196,13 +242,7 @@ class TrainRun:
         Returns:
             Two float32 [inputs]; NaN where an input has no value at all.
         """
-        x = self._rows.x_train.astype(np.float64)
-        there = ~np.isnan(x)
-        count = there.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(there, x, 0.0).sum(axis=0) / count
-            std = np.sqrt(np.where(there, (x - mean) ** 2, 0.0).sum(axis=0) / count)
-        return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32))
+        return mean_and_std(self._rows.x_train)
 
     def train_quantiles(self, bins: int) -> Tensor:
         """Edges of `bins` quantile bins of each input over the training rows, missing values left out.
@@ -210,13 +250,7 @@ class TrainRun:
         Returns:
             float32 [inputs, bins + 1], ascending; NaN where an input has no value at all.
         """
-        points = np.linspace(0.0, 1.0, bins + 1)
-        edges = np.full((len(self.inputs), bins + 1), np.nan, dtype=np.float32)
-        for column, values in enumerate(self._rows.x_train.T):
-            there = values[~np.isnan(values)]
-            if len(there):
-                edges[column] = np.quantile(there, points)
-        return torch.from_numpy(edges)
+        return quantiles(self._rows.x_train, bins)
 
     def positive_rate(self) -> float:
         """The share of positives among the training rows."""
@@ -234,14 +268,47 @@ class TrainRun:
         start = min(self.rank * share, total)
         was_training = self.network.training
         self.network.eval()
-        with torch.inference_mode():
-            for at in range(start, min(start + share, total), _EVALUATION_ROWS):
-                end = min(at + _EVALUATION_ROWS, start + share, total)
+        # A sharded network exchanges its parts in each pass: all workers make as many, some over no rows.
+        with torch.no_grad():
+            for ahead in range(0, share, _EVALUATION_ROWS):
+                at = min(start + ahead, total)
+                end = max(at, min(at + _EVALUATION_ROWS, start + share, total))
                 x = torch.from_numpy(self._rows.x_test[at:end]).to(self.accelerator.device)
                 mine[at - start : end - start] = torch.sigmoid(self.network(x).float())
         self.network.train(was_training)
         gathered: Tensor = self.accelerator.gather(mine)
         return gathered[:total].cpu().numpy()
+
+    def prepare(self, optimizer_of: layout.Optimizers) -> tuple[Any, Any]:
+        """The network as it is to be called, and its optimizer with the state that it had.
+
+        Both are laid out as `training` says: precision, strategy, compilation.
+
+        Args:
+            optimizer_of: makes the optimizer of the parameters that it is given.
+        """
+        network, optimizer = layout.prepare(self.network, optimizer_of, self.accelerator, self.training)
+        if self.training.strategy == "deepspeed":  # its state is in parts that no checkpoint of ours holds
+            self.live.optimizer = self.live.stored = None
+        else:
+            self.restore(optimizer)
+        return network, optimizer
+
+    def step(self, network: Any, optimizer: Any, batch: Sequence[Tensor], losses: Losses) -> bool:
+        """Take one step: micro-batches, exchange, clipping and what the policy says of failures.
+
+        Args:
+            network, optimizer: as `prepare` gave them.
+            batch: this worker's slice, as `epoch_batches` gave it.
+            losses: called with the network and the tensors of some of the rows; the loss of each row.
+
+        Returns:
+            Whether the parameters have changed: not where the policy skipped the step.
+
+        Raises:
+            BadLossError: the loss is not finite, and the policy is to stop.
+        """
+        return take_step(self, network, optimizer, batch, losses)
 
     def restore(self, optimizer: Any) -> None:
         """Give an optimizer the state that it had when the run was left; nothing on a new run.
@@ -250,10 +317,10 @@ class TrainRun:
         evaluation in which a peer is lost), the step is not taken twice.
         """
         state = self.live.optimizer_state
-        if state is not None:
-            optimizer.load_state_dict(state)
-        self.live.optimizer, self.live.stored = optimizer, None
         inner = getattr(optimizer, "optimizer", optimizer)
+        if state is not None:
+            optimizer.load_state_dict(layout.parts_of_optimizer(state, inner))
+        self.live.optimizer, self.live.stored = optimizer, None
         inner.register_step_pre_hook(self._before_step)
         inner.register_step_post_hook(self._finish_step)
 
@@ -266,7 +333,7 @@ class TrainRun:
         points: Mapping[str, Sequence[tuple[int, float]]] | None = None,
         of: int = 0,
     ) -> None:
-        """Publish the state after an epoch; every rank calls it, rank 0 writes.
+        """Save the state after an epoch; every rank calls it, rank 0 writes it in the background.
 
         Args:
             epoch: the epoch that is done, from 0.
@@ -280,43 +347,51 @@ class TrainRun:
         for name, extra in (points or {}).items():
             self.history.setdefault(name, []).extend((int(s), float(v)) for s, v in extra)
         live = self.live
-        if optimizer is not None and live.optimizer is None:
+        if optimizer is not None and live.optimizer is None and self.training.strategy != "deepspeed":
             live.optimizer = optimizer
         live.epochs_done = epoch + 1
-        self.save(of)
+        self.save(of, metrics=metrics)
         self._report({"epoch": float(epoch), "of": float(of), **metrics})
 
-    def save(self, of: int = 0) -> None:
-        """Publish the state as it is between two steps: rank 0 writes; nobody waits for it."""
-        if self.rank == 0:
-            self._checkpoints.publish(self.live.as_checkpoint(of))
+    def save(
+        self, of: int = 0, *, just_in_time: bool = False, metrics: Mapping[str, float] | None = None
+    ) -> SaveHandle | None:
+        """Copy the state as it is between two steps; rank 0 writes it, in the background.
 
+        Returns:
+            The save on its way; None on other ranks. That it failed is told by the handle alone.
+        """
+        self._saves.newest = self.live.step  # on every rank: sharded, all of them save the same steps
+        sharded = layout.is_sharded(self.network)
+        if self.rank != 0 and not sharded:
+            return None
+        if sharded and just_in_time:  # it is asked of one worker alone, and the parts are with all of them
+            return None
+        with self.watch.during(Spent.CHECKPOINT):
+            if sharded:
+                layout.fold(self.network)
+            checkpoint = self.live.as_checkpoint(of)
+            if sharded:
+                checkpoint = self._whole(checkpoint)
+            if self.rank != 0:
+                return None
+            handle = self._checkpoints.save(checkpoint, just_in_time=just_in_time, metrics=metrics)
+            return self._saves.follow(handle)
 
-def begin(
-    build: Callable[[int], nn.Module], rows: Rows, seed: int, checkpoints: CheckpointFolder
-) -> LiveState:
-    """The state of a run in a process that has none: of the newest checkpoint, or of the seeded beginning."""
-    live = fresh(build, rows, seed)
-    found = checkpoints.latest()
-    if found is not None:
-        live.take(found)
-    return live
+    def finish_saves(self) -> None:
+        """Wait for checkpoints on their way; what the policy says where they failed is done."""
+        self._saves.finish()
 
+    def weights(self) -> dict[str, Any]:
+        """The network's parameters and buffers, whole, on the CPU; every worker takes part."""
+        if layout.is_sharded(self.network):
+            layout.fold(self.network)
+        return layout.whole(self.network.state_dict())
 
-def fresh(build: Callable[[int], nn.Module], rows: Rows, seed: int) -> LiveState:
-    """The state before the first step."""
-    torch.manual_seed(seed)
-    live = LiveState(build(len(rows.inputs)))
-    live.note_statistics()
-    return live
-
-
-def _mixed(*numbers: int) -> int:
-    """One seed of several, well mixed: the finaliser of SplitMix64 (Steele et al., OOPSLA 2014) over each."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 31
-    return mixed >> 1
+    def _whole(self, checkpoint: Checkpoint) -> Checkpoint:
+        optimizer = checkpoint.optimizer
+        return replace(
+            checkpoint,
+            weights=layout.whole(checkpoint.weights),
+            optimizer=None if optimizer is None else layout.whole_optimizer(optimizer),
+        )

@@ -26,11 +26,23 @@ from rayplat.registry.manifest import CodePin, FeaturePin, Manifest, TrainingPin
 from rayplat.registry.model import RegisteredVersion
 from rayplat.registry.profile import profile_of
 from rayplat.registry.store import Registry
+from rayplat.train.carry_out import carry_out
 from rayplat.train.checkpoint import as_history
 from rayplat.train.code import environment, pin_code
 from rayplat.train.elastic.controller import Progress
 from rayplat.train.evaluation import evaluate
-from rayplat.train.group import GroupSpec, run_group
+from rayplat.train.goodput.report import GOODPUT, GoodputReport, kept_report
+from rayplat.train.goodput.spending import Spending
+from rayplat.train.record import (
+    DIFF,
+    LOCK,
+    RUN,
+    goodput_metrics,
+    parameters,
+    read_goodput,
+    read_record,
+    record_files,
+)
 from rayplat.train.rows import RowSource
 from rayplat.train.stopping import StopWatch
 from rayplat.train.worker import RunResult, WorkerTask, checkpoints_of, has_result, read_result
@@ -68,11 +80,17 @@ class _Job:
     training_set: TrainingSet
     code: CodePin
     key: str
+    params: Mapping[str, Any]
 
     @property
     def run_uri(self) -> str:
         """Checkpoints and result, until the artifact is registered."""
         return f"{self.settings.warehouse.rstrip('/')}/runs/{self.model.name}/{self.name}"
+
+    @property
+    def kept_uri(self) -> str:
+        """Batches that went wrong: they outlive the run."""
+        return f"{self.settings.warehouse.rstrip('/')}/kept-batches/{self.model.name}/{self.name}"
 
     @property
     def name(self) -> str:
@@ -96,11 +114,14 @@ class _Job:
         return has_result(self.run_uri) or checkpoints_of(self.run_uri).progress() is not None
 
 
-def run_key(model: Model, training_set: TrainingSet, code: CodePin) -> str:
-    """The SHA-256 of everything that decides the weights: data, definitions, seed and project code.
+def run_key(
+    model: Model, training_set: TrainingSet, code: CodePin, params: Mapping[str, Any] | None = None
+) -> str:
+    """The SHA-256 of everything that decides the weights: data, definitions, seed, project code, parameters.
 
     The number of workers is no part of it: it changes float rounding alone.
     """
+    decides = model.training.decides() | ({"kind": model.kind} if model.kind != "torch" else {})
     return digest_of(
         {
             "format": _KEY_FORMAT,
@@ -108,6 +129,8 @@ def run_key(model: Model, training_set: TrainingSet, code: CodePin) -> str:
             "training_set": training_set.digest,
             "seed": model.seed,
             "project_sha256": code.project_sha256,
+            **({"training": decides} if decides else {}),
+            **({"params": dict(params)} if params else {}),
         }
     )
 
@@ -120,11 +143,13 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
     registry: Registry,
     bus: EventBus,
     progress: Progress,
+    params: Mapping[str, Any] | None = None,
 ) -> TrainOutcome:
     """Train, evaluate against the baselines, write the artifact, log the run, register the version.
 
     Killed anywhere and called again it goes on: from the last checkpoint, the finished weights or the
     artifact. A run_key that is registered is not trained again. Ray must be connected.
+    `params` are the values that a study found; the project's function reads them as `run.params`.
 
     Raises:
         RayplatError: the project's function failed, with its place; or workers were lost for good.
@@ -133,7 +158,9 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
     """
     code = pin_code(project)
     _keep_definitions(settings, project, model, bus)
-    job = _Job(settings, project, model, training_set, code, run_key(model, training_set, code))
+    given = dict(params or {})
+    key = run_key(model, training_set, code, given)
+    job = _Job(settings, project, model, training_set, code, key, given)
     uri = registry.artifact_uri(model.name, job.key)
     found = find_artifact(uri)
     resumed = found is not None or job.begun
@@ -171,15 +198,14 @@ def _keep_definitions(settings: Settings, project: Project, model: Model, bus: E
 
 def _trained(job: _Job, progress: Progress) -> RunResult:
     if not has_result(job.run_uri):
-        least, most = job.model.workers
         address = job.project.address or job.project.where.file
-        task = WorkerTask(address, job.model.name, job.rows, job.run_uri, _THREADS)
+        task = WorkerTask(address, job.model.name, job.rows, job.run_uri, _THREADS, job.kept_uri, job.params)
         progress("starting workers", 0.0)
         stop = StopWatch(job.settings, job.name)
         try:
             with declared("run", job.name):
-                outcome = run_group(GroupSpec(least, most), task, progress, stop)
-            if outcome.stopped:
+                stopped = carry_out(job.model, task, progress, stop)
+            if stopped:
                 raise stop.honour()
         finally:
             stop.close()
@@ -212,7 +238,11 @@ def _write_artifact(job: _Job, uri: str, result: RunResult) -> None:
         created_at=datetime.now(UTC),
         profile={name: profile_of(rows.x_train[:, at]) for at, name in enumerate(rows.inputs)},
     )
+    kept = kept_report(job.run_uri)
+    report = GoodputReport(job.name, Spending()) if kept is None else kept[1]
     extra = {
+        **result.estimator,
+        **record_files(job.project, model, report, result.hardware, job.params),
         EVALUATION: evaluation.to_parquet(),
         CURVES: json.dumps(dict(result.history), sort_keys=True).encode(),
     }
@@ -227,6 +257,9 @@ def _register(
     metrics = {f"test.{name}": value for name, value in manifest.metrics.items()}
     for baseline, values in manifest.baselines.items():
         metrics |= {f"{baseline}.{name}": value for name, value in values.items()}
+    record = {name: read_record(uri, name, manifest_sha256) for name in (RUN, LOCK, DIFF, GOODPUT)}
+    report = read_goodput(uri, manifest_sha256)
+    metrics |= {} if report is None else goodput_metrics(report)
     pins, code = manifest.training, manifest.code
     run_id = registry.log_run(
         manifest.model,
@@ -239,9 +272,10 @@ def _register(
             "rows_test": pins.rows_test,
             "train_until": model.train_until.isoformat(),
             "test_until": model.test_until.isoformat(),
+            **parameters(record[RUN]),
         },
         metrics=metrics,
-        curves=as_history(curves),
+        curves={**as_history(curves), **({} if report is None else report.system)},
         tags={
             "rayplat.training_table": pins.table,
             "rayplat.training_snapshot": str(pins.snapshot_id),
@@ -251,6 +285,7 @@ def _register(
             "rayplat.manifest_sha256": manifest_sha256,
         },
         artifact_uri=uri,
+        files=record,
     )
     return registry.register(manifest.model, run_id, uri, manifest_sha256, manifest.run_key)
 

@@ -6,7 +6,7 @@ Knows the worker's side of a run; it does not know how workers are started or wh
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from rayplat.core.errors import NotFoundError, RayplatError, UnavailableError, UserError
 from rayplat.core.project.load import load_project
 from rayplat.core.project.model import Model
+from rayplat.registry.estimators import FILES
 from rayplat.train import sealed
 from rayplat.train.checkpoint import WEIGHTS, CheckpointFolder, as_history, on_cpu
+from rayplat.train.environment import hardware
 from rayplat.train.policy import Cause
 from rayplat.train.rows import RowSource
 from rayplat.train.run import TrainRun
@@ -38,6 +40,8 @@ class WorkerTask:
     Attributes:
         project: the address of the project.
         run_uri: the folder of the run's checkpoints and result.
+        kept_uri: where batches that went wrong are kept; empty: beside the checkpoints.
+        params: the values that a study found, for the project's function.
     """
 
     project: str
@@ -45,16 +49,20 @@ class WorkerTask:
     rows: RowSource
     run_uri: str
     threads: int
+    kept_uri: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to: weights, the probability of each test row, and the curves."""
+    """What a run came to: weights or an estimator's file, the probability of each test row, the curves."""
 
     weights: Mapping[str, Any]
     probabilities: NDArray[np.float32]
     history: Mapping[str, list[tuple[int, float]]]
     world_size: int
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    estimator: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def checkpoints_of(run_uri: str) -> CheckpointFolder:
@@ -78,10 +86,12 @@ def read_result(run_uri: str) -> RunResult:
 
     files, state = sealed.read(f"{run_uri}/result")
     return RunResult(
-        weights=load(files[WEIGHTS]),
+        weights=load(files[WEIGHTS]) if WEIGHTS in files else {},
+        estimator={name: content for name, content in files.items() if name in FILES.values()},
         probabilities=load(files[PROBABILITIES])["probability"].numpy(),
         history=as_history(state["history"]),
         world_size=int(state["world_size"]),
+        hardware=dict(state.get("hardware", {})),
     )
 
 
@@ -101,15 +111,24 @@ def declared(task: WorkerTask) -> Model:
     return model
 
 
-def keep_result(run_uri: str, run: TrainRun, probabilities: NDArray[np.float32]) -> None:
+def keep_result(
+    run_uri: str, run: TrainRun, probabilities: NDArray[np.float32], weights: Mapping[str, Any]
+) -> None:
     """Write down what the run came to: durable when this returns."""
     from safetensors.torch import save
 
-    files = {
-        WEIGHTS: save(on_cpu(run.network.state_dict())),
-        PROBABILITIES: save({"probability": torch.from_numpy(probabilities.astype(np.float32))}),
-    }
-    sealed.publish(f"{run_uri}/result", files, {"history": dict(run.history), "world_size": run.world_size})
+    state = {"history": dict(run.history), "world_size": run.world_size, "hardware": hardware()}
+    keep_files(run_uri, {WEIGHTS: save(on_cpu(weights))}, probabilities, state)
+
+
+def keep_files(
+    run_uri: str, files: Mapping[str, bytes], probabilities: NDArray[np.float32], state: Mapping[str, Any]
+) -> None:
+    """Write down the files that a model is, its probabilities, and what else is known of the run."""
+    from safetensors.torch import save
+
+    told = save({"probability": torch.from_numpy(probabilities.astype(np.float32))})
+    sealed.publish(f"{run_uri}/result", {**files, PROBABILITIES: told}, state)
 
 
 class UserCode:

@@ -133,6 +133,34 @@ _ONE = [
     ('live_until="2024-06-08"', 'live_until="2024-05-08"', "history_until 2024-06-01 00:00 is not before"),
     ('live_until="2024-06-08"', 'live_until="soon"', "live_until is 'soon'"),
     ('live_until="2024-06-08"', 'live_until="2024-06-08", tick=timedelta(0)', "tick is 0:00:00"),
+    ("network=", "training=3, network=", "training is 3"),
+    ("network=", "kind='xgbost', network=", "'xgbost' does not exist -> did you mean 'xgboost'"),
+    *[
+        ("network=", f"training=rp.Training({spec}), network=", told)
+        for spec, told in [
+            ("precision='bf61'", "'bf61' does not exist -> did you mean 'bf16'"),
+            ("strategy='fsdp'", "the strategy 'fsdp' does not exist"),
+            ("micro_batch=0", "micro_batch is 0"),
+            ("clip_norm=float('nan')", "clip_norm is nan"),
+            ("compile=1", "compile is 1"),
+            ("cpus=0", "cpus is 0"),
+            ("gpus=-1", "gpus is -1"),
+            ("standbys=True", "standbys is True"),
+            ("on_failure='stop'", "on_failure is 'stop'"),
+            ("on_failure=rp.OnFailure(bad_loss='skipp')", "'skipp' does not exist -> did you mean 'skip'"),
+            ("on_failure=rp.OnFailure(out_of_memory='x')", "'x' does not exist"),
+            ("on_failure=rp.OnFailure(hung_after_s=0)", "hung_after_s is 0"),
+            ("checkpoints=rp.Keep(last=0)", "checkpoints.last is 0 -> keep 1 or more"),
+            ("checkpoints=rp.Keep(best=2)", "checkpoints.best is 2 without a metric"),
+            ("checkpoints=7", "checkpoints is 7"),
+            ("strategy='fsdp2', precision='fp16'", "fsdp2 with fp16 would need a scaler of shards"),
+            ("strategy='deepspeed', micro_batch=8", "deepspeed takes the step itself"),
+            (
+                "strategy='deepspeed', on_failure=rp.OnFailure(bad_loss='skip')",
+                "deepspeed takes the step itself",
+            ),
+        ]
+    ],
 ]
 
 

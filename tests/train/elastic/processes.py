@@ -13,6 +13,7 @@ from typing import Any
 from rayplat.train.elastic.controller import Controller, Outcome
 from rayplat.train.elastic.door import Door
 from rayplat.train.elastic.member import Member, Place
+from rayplat.train.goodput.bookkeeper import Bookkeeper
 from rayplat.train.rows import Rows
 from rayplat.train.worker import WorkerTask
 from tests.train.synthetic import make_rows
@@ -46,7 +47,7 @@ class LocalProcesses:
     room: set[int]
     standbys: int = 0
     running: dict[str, tuple[int, BaseProcess]] = field(default_factory=dict)
-    going: set[str] = field(default_factory=set)
+    going: dict[str, float] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 
     def fill(self) -> list[tuple[str, int]]:
@@ -80,9 +81,9 @@ class LocalProcesses:
     def why(self, member: str) -> str:
         return ""
 
-    def leaving(self) -> list[str]:
+    def leaving(self) -> dict[str, float]:
         with self.lock:
-            return [m for m in self.going if m in self.running]
+            return {m: by for m, by in self.going.items() if m in self.running}
 
     def forget(self, member: str) -> None:
         with self.lock:
@@ -102,10 +103,10 @@ class LocalProcesses:
                 if its == slot and process.pid:
                     os.kill(process.pid, number)
 
-    def send_away(self, slot: int) -> None:
-        """The node of the member in a slot is to go."""
+    def send_away(self, slot: int, by: float = 0.0) -> None:
+        """The node of the member in a slot is to go, at a time since the epoch; 0: who knows when."""
         with self.lock:
-            self.going |= {m for m, (its, _) in self.running.items() if its == slot}
+            self.going |= {m: by for m, (its, _) in self.running.items() if its == slot}
 
     def close(self) -> None:
         for member in list(self.running):
@@ -121,6 +122,7 @@ class Group:
     most: int
     room: int
     standbys: int = 0
+    hung_after_s: float = 120.0
     told: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
     error: BaseException | None = None
@@ -153,7 +155,14 @@ class Group:
 
         try:
             self.outcome = Controller(
-                self.processes, self.door, self.least, self.most, progress, lambda: self.stop
+                self.processes,
+                self.door,
+                self.least,
+                self.most,
+                progress,
+                lambda: self.stop,
+                books=Bookkeeper(self.task.run_uri),
+                hung_after_s=self.hung_after_s,
             ).run()
         except BaseException as error:
             self.error = error

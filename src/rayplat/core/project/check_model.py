@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from rayplat.core.project.check_checks import check_expression
 from rayplat.core.project.check_keys import same_kind
+from rayplat.core.project.check_training import check_training
 from rayplat.core.project.check_view import check_table_of
 from rayplat.core.project.faults import Faults
 from rayplat.core.project.feature_types import feature_types, whole
-from rayplat.core.project.model import METRICS, Gate, Label, Model
+from rayplat.core.project.model import KINDS, METRICS, Gate, Label, Model
+from rayplat.core.project.space import Space
 from rayplat.core.project.table import Column, Table
 from rayplat.core.project.view import DerivedView, FeatureView, RequestView, View, in_order
 
@@ -42,10 +44,21 @@ def check_model(model: Model, project: "Project", faults: Faults) -> None:
     faults.takes(where, f"{name}: network", model.network, 1)
     faults.takes(where, f"{name}: the training function", model.train, 1)
     _check_workers(model, faults)
+    faults.known(where, f"{name}: the kind", model.kind, KINDS)
+    check_training(model, faults)
+    _check_space(model, faults)
     faults.expect(where, f"{name}: seed", model.seed, int, "a whole number")
     if faults.expect(where, f"{name}: gates", model.gates, tuple, "a list of rp.Gate"):
         for gate in model.gates:
             _check_gate(model, gate, faults)
+
+
+def _check_space(model: Model, faults: Faults) -> None:
+    subject = f"model {model.name!r}: the space"
+    if model.space is None or not faults.expect(model.where, subject, model.space, Space, "an rp.Space(…)"):
+        return
+    for fault in model.space.faults():
+        faults.add(model.where, f"{subject}: {fault}", "correct the dimension")
 
 
 def _check_label(model: Model, project: "Project", faults: Faults) -> None:

@@ -9,12 +9,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rayplat.core.errors import Where
+from rayplat.core.project.space import Space
 from rayplat.core.project.table import Table
+from rayplat.core.project.training import Training
 from rayplat.core.project.view import View
 
 if TYPE_CHECKING:
     import polars as pl
 
+KINDS = ("torch", "sklearn", "xgboost", "lightgbm")
+"""What a model may be: a network, or an estimator of a library."""
 METRICS = ("roc_auc", "pr_auc", "log_loss", "calibration_error")
 """What a binary classifier is measured by. The first two are better high, the others low."""
 HIGHER_IS_BETTER = frozenset({"roc_auc", "pr_auc"})
@@ -65,10 +69,14 @@ class Model:
         rows: the table whose rows ask: each row is one question at its event time.
         train_until: rows before this time train; those from here to `test_until` test.
         network: builds the torch module from the number of inputs; its output is one logit a row.
-        train: the training function, called on every worker with a `TrainRun`.
+        train: the training function, called on every worker with a `TrainRun`; of an estimator once, with an
+            `EstimatorRun`, and it returns the estimator.
         workers: the least and the most workers.
         seed: seeds the network, the order of the samples and the baselines.
         suspect_auc: a feature whose own area under the ROC curve is this or more is told as a likely leak.
+        training: precision, memory, strategy, failures and checkpoints.
+        kind: what is trained: `torch` (a network), or an estimator of `sklearn`, `xgboost` or `lightgbm`.
+        space: what may be tuned; a trial's values are `run.params`.
     """
 
     name: str
@@ -78,18 +86,26 @@ class Model:
     train_until: datetime
     test_until: datetime
     network: Callable[[int], Any]
-    train: Callable[[Any], None]
+    train: Callable[[Any], Any]
     workers: tuple[int, int]
     gates: tuple[Gate, ...]
     seed: int
     description: str
     where: Where = field(compare=False)
     suspect_auc: float = 0.98
+    training: Training = field(default_factory=Training)
+    kind: str = "torch"
+    space: Space | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The full names of the inputs, in the order in which the network gets them."""
         return tuple(name for view in self.features for name in view.names)
+
+
+def no_network(inputs: int) -> Any:
+    """The network of a model that is an estimator of a library: there is none."""
+    raise TypeError(f"an estimator over {inputs} inputs is no torch module")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,12 @@ from rayplat.core.project.model import (
     Model,
     Monitor,
     Replay,
+    no_network,
 )
 from rayplat.core.project.source import Late, Source
+from rayplat.core.project.space import Space
 from rayplat.core.project.table import Clustering, Column, Table
+from rayplat.core.project.training import Training
 from rayplat.core.project.view import (
     DerivedView,
     FeatureView,
@@ -37,7 +40,7 @@ from rayplat.core.project.window import WindowAggregate
 if TYPE_CHECKING:
     import polars as pl
 
-TrainFunction = Callable[[Any], None]
+TrainFunction = Callable[[Any], Any]
 
 
 # The functions here give a value of a wrong type back as it is: the validation then reports it with its
@@ -329,11 +332,14 @@ class Project:
         features: Sequence[View],
         train_until: datetime | str,
         test_until: datetime | str,
-        network: Callable[[int], Any],
+        network: Callable[[int], Any] | None = None,
         workers: tuple[int, int] = (1, 2),
         gates: Sequence[Gate] = (),
         seed: int = 0,
         suspect_auc: float = 0.98,
+        training: Training | None = None,
+        kind: str = "torch",
+        space: Space | None = None,
         description: str = "",
     ) -> Callable[[TrainFunction], TrainFunction]:
         """Declare a binary classifier; decorates its training function."""
@@ -348,7 +354,7 @@ class Project:
                     features=_tuple(features),
                     train_until=_utc(train_until),
                     test_until=_utc(test_until),
-                    network=network,
+                    network=no_network if network is None and kind != "torch" else network,  # type: ignore[arg-type]  # validated
                     train=train,
                     workers=workers,
                     gates=_tuple(gates),
@@ -356,6 +362,9 @@ class Project:
                     description=description,
                     where=where,
                     suspect_auc=suspect_auc,
+                    training=Training() if training is None else training,
+                    kind=kind,
+                    space=space,
                 )
             )
             return train

@@ -13,8 +13,11 @@ from typing import Any
 from rayplat.core.telemetry import get_logger
 from rayplat.train.elastic.door import Door, Gone, Said
 from rayplat.train.elastic.facts import Generation, GroupFacts, MemberFact, Phase
-from rayplat.train.elastic.membership import End, Form, Regroup, Wait, decide_membership
+from rayplat.train.elastic.membership import SETTLE_S, End, Form, Regroup, Wait, decide_membership
 from rayplat.train.elastic.slots import STANDBY_SLOT, Processes
+from rayplat.train.elastic.standing import ITS_OWN
+from rayplat.train.goodput.bookkeeper import Bookkeeper
+from rayplat.train.goodput.report import GoodputReport
 from rayplat.train.policy import Cause, Failure, GiveUp, decide
 
 Progress = Callable[[str, float | None], None]
@@ -23,7 +26,6 @@ _LOSSES_WITHOUT_PROGRESS = 3
 _LOOK_S = 0.25
 _PING_S = 2.0
 _SILENT_S = 20.0
-_NO_STEP_S = 120.0
 
 
 class FailedError(Exception):
@@ -48,12 +50,14 @@ class Outcome:
         generations: how many generations there were.
         stopped: it was asked to stop, and did so with a checkpoint.
         worlds: the number of members of each generation, in order.
+        goodput: what the workers' time was spent on, over all calls of the run.
     """
 
     losses: int
     generations: int
     stopped: bool
     worlds: tuple[int, ...]
+    goodput: GoodputReport
 
 
 class Controller:
@@ -65,6 +69,8 @@ class Controller:
         least, most: how many may train together.
         progress: is told of losses and of each epoch.
         stop_asked: whether the run is to stop, with a checkpoint.
+        books: keeps the accounts.
+        hung_after_s: a group that makes no step for so long has a hung member.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators
@@ -75,13 +81,19 @@ class Controller:
         most: int,
         progress: Progress,
         stop_asked: Callable[[], bool] = lambda: False,
+        *,
+        books: Bookkeeper | None = None,
+        hung_after_s: float = 120.0,
     ) -> None:
         self._slots, self._door = slots, door
         self._least, self._most = least, most
         self._progress = progress
         self._stop_asked = stop_asked
+        self._books = books or Bookkeeper()
+        self._hung_after_s = hung_after_s
         self._members: dict[str, MemberFact] = {}
         self._heard: dict[str, float] = {}
+        self._stands: dict[str, int] = {}
         self._generation = Generation(0, (), "")
         self._broken = False
         self._worlds: list[int] = []
@@ -92,6 +104,7 @@ class Controller:
         self._stuck_at = self._bad_at = -1
         self._bad_starts = 0
         self._regrouping = False
+        self._deadlines: dict[str, float] = {}
         self._stopping = False
         self._over: Outcome | None = None
         self._log = get_logger("train.elastic")
@@ -102,6 +115,13 @@ class Controller:
         Raises:
             FailedError: the project's code failed, or members were lost again and again without a step.
         """
+        try:
+            over = self._until_over()
+        finally:
+            self._books.close()
+        return replace(over, goodput=self._books.report())
+
+    def _until_over(self) -> Outcome:
         looked = pinged = -1.0
         while self._over is None:
             now = time.monotonic()
@@ -122,14 +142,17 @@ class Controller:
         """Start members where there is room, and notice those that ended without having come."""
         for member, slot in self._slots.fill():
             self._members[member] = MemberFact(member, slot, Phase.STARTING, since=now)
+            self._books.began(member)
+        self._books.look()
         for member in self._slots.ended():
             if self._members.get(member, None) is not None and member not in self._heard:
                 self._lose(member, now, self._slots.why(member))
-        for member in self._slots.leaving():
+        for member, deadline in self._slots.leaving().items():
             fact = self._members.get(member)
             if fact is not None and not fact.leaving:
                 self._members[member] = replace(fact, leaving=True)
                 self._progress(f"the node of worker {member} is to go", None)
+                self._deadlines[member] = deadline
                 self._save_where_all_leave()
         if self._stop_asked() and not self._stopping:
             self._stopping = True
@@ -140,7 +163,8 @@ class Controller:
         """Nobody would be left with the state: a checkpoint, before the deadline of the nodes."""
         training = [self._members[m] for m in self._generation.members if m in self._members]
         if training and all(fact.leaving for fact in training):
-            self._door.tell(self._generation.members[0], {"say": "save"})
+            known = [by for fact in training if (by := self._deadlines.get(fact.id, 0.0))]
+            self._door.tell(self._generation.members[0], {"say": "save", "by": min(known, default=0.0)})
 
     def _ping(self, now: float) -> None:
         """Ask who is alive, and end those that have been silent for too long or make no step."""
@@ -151,8 +175,8 @@ class Controller:
             else:
                 self._door.tell(member, {"say": "ping"})
         training = [m for m in self._members.values() if m.phase is Phase.TRAINING]
-        if training and not self._broken and now - self._step_at > _NO_STEP_S:
-            behind = min(training, key=lambda m: m.step)
+        if training and not self._broken and now - self._step_at > self._hung_after_s:
+            behind = min(training, key=lambda m: (self._stands.get(m.id, ITS_OWN), m.step))
             self._progress(f"no step for {now - self._step_at:.0f} s: worker {behind.id} is ended", None)
             self._step_at = now
             self._lose(behind.id, now, "the group made no step")
@@ -167,6 +191,7 @@ class Controller:
             broken=self._broken,
             now=now,
             begun=bool(self._worlds),
+            settle_s=min(SETTLE_S, self._hung_after_s),
         )
         match decide_membership(facts):
             case Form(members):
@@ -182,7 +207,9 @@ class Controller:
 
     def _form(self, members: tuple[str, ...], now: float) -> None:
         number = self._generation.number + 1
-        self._generation = Generation(number, members, self._members[members[0]].store)
+        store = self._members[members[0]].store
+        self._generation = Generation(number, members, store, self._books.furthest)
+        self._books.formed(len(members))
         self._broken = self._regrouping = False
         self._worlds.append(len(members))
         self._step_at = now
@@ -196,11 +223,13 @@ class Controller:
             del self._members[left.id]
             self._heard.pop(left.id, None)
             self._slots.release(left.id)
+            self._books.left(left.id)
         message = self._generation.as_message()
         for member in members:
             self._door.tell(member, message)
             if self._stopping:
                 self._door.tell(member, {"say": "stop"})
+        self._save_where_all_leave()
         self._log.info("generation", number=number, world=len(members), step=self._step)
 
     def _regroup(self, reason: str) -> None:
@@ -219,6 +248,7 @@ class Controller:
         if fact is None:
             return
         self._heard[fact.id] = now
+        self._books.heard(fact.id, message)
         match message["say"]:
             case "ready":
                 fact = replace(fact, phase=Phase.READY, since=now, store=str(message["store"]))
@@ -228,14 +258,24 @@ class Controller:
             case "waiting":
                 fact = replace(fact, phase=Phase.WAITING, since=now, step=int(message["step"]))
                 self._broken = self._broken or fact.id in self._generation.members
-            case "report":
-                self._report(message["metrics"])
+            case "pong" | "note" | "report":
+                self._note(fact, message)
             case "done" | "stopped":
                 fact = replace(fact, phase=Phase.DONE, since=now)
                 self._finish(message)
             case "failed":
                 self._fail(fact, message)
         self._members[fact.id] = fact
+
+    def _note(self, fact: MemberFact, message: Mapping[str, Any]) -> None:
+        """What changes nothing about a member: where it stands, what it has to tell."""
+        match message["say"]:
+            case "pong":
+                self._stands[fact.id] = int(message.get("stands", ITS_OWN))
+            case "note":
+                self._progress(str(message["text"]), None)
+            case "report":
+                self._report(message["metrics"])
 
     def _advance(self, step: int, now: float) -> None:
         if step > self._step:
@@ -252,14 +292,17 @@ class Controller:
         # Rank 0 has written the result, or the checkpoint, before it says so; others may be on the way still.
         if message["rank"] == 0:
             stopped = message["say"] == "stopped"
-            self._over = Outcome(len(self._losses), self._generation.number, stopped, tuple(self._worlds))
+            worlds, report = tuple(self._worlds), self._books.report()
+            self._over = Outcome(len(self._losses), self._generation.number, stopped, worlds, report)
 
     def _lose(self, member: str, now: float, why: str) -> None:
         fact = self._members.pop(member, None)
         self._heard.pop(member, None)
         self._slots.forget(member)
         if fact is None or fact.phase is Phase.DONE:
+            self._books.left(member)
             return
+        self._books.lost(member)
         if member in self._generation.members and fact.phase is Phase.TRAINING:
             self._broken = True
             rank = self._generation.members.index(member)

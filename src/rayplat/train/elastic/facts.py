@@ -49,15 +49,26 @@ class MemberFact:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A set of members that trains together; a member's rank is its place. Travels to them as a value."""
+    """A set of members that trains together; a member's rank is its place. Travels to them as a value.
+
+    Attributes:
+        furthest: the steps that the run has had, also those that it lost since.
+    """
 
     number: int
     members: tuple[str, ...]
     store: str
+    furthest: int = 0
 
     def as_message(self) -> dict[str, object]:
         """What a member is told."""
-        return {"say": "generation", "number": self.number, "members": self.members, "store": self.store}
+        return {
+            "say": "generation",
+            "number": self.number,
+            "members": self.members,
+            "store": self.store,
+            "furthest": self.furthest,
+        }
 
     @staticmethod
     def of_message(message: Mapping[str, object]) -> "Generation":
@@ -66,7 +77,8 @@ class Generation:
         if not isinstance(members, list | tuple):
             raise TypeError(f"members is {members!r}")
         number = message["number"]
-        return Generation(int(str(number)), tuple(map(str, members)), str(message["store"]))
+        furthest = int(str(message.get("furthest", 0)))
+        return Generation(int(str(number)), tuple(map(str, members)), str(message["store"]), furthest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,7 @@ class GroupFacts:
         broken: the current generation cannot go on: a member of it is gone or has left it.
         now: s on the controller's clock.
         begun: whether the run has had a generation.
+        settle_s: how long a broken generation waits for a member that neither leaves it nor is gone.
     """
 
     members: tuple[MemberFact, ...]
@@ -89,3 +102,4 @@ class GroupFacts:
     broken: bool
     now: float
     begun: bool
+    settle_s: float = 20.0

@@ -8,10 +8,12 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rayplat.train.elastic.facts import Generation
 from rayplat.train.elastic.lines import Lines, Message, keep_alive, send
+from rayplat.train.elastic.standing import standing
 
 _READ_BYTES = 1 << 16
 _TELL_EVERY_S = 0.2
@@ -23,7 +25,8 @@ class ControllerGoneError(ConnectionError):
 
 
 class Link:
-    """The connection of one member. A thread reads, and answers whether the process is alive.
+    """The connection of one member, made by the thread that trains. Another one reads, and answers whether
+    the process is alive and where the first one stands.
 
     Args:
         door: host:port of the controller.
@@ -39,12 +42,13 @@ class Link:
         self._sending = threading.Lock()
         self._generations: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._last_told = 0.0
+        self._thread = threading.get_ident()
         self.regroup = threading.Event()
         """Set when the current generation is to be left at the end of the step."""
         self.stop = threading.Event()
         """Set when the run is to stop: with a checkpoint, then no more."""
-        self.save = threading.Event()
-        """Set when a checkpoint is wanted now: the node is to go."""
+        self.deadline: float | None = None
+        """When the node is to go, s since the epoch, 0 where nobody knows when; None while it stays."""
         self.say("hello", secret=secret, member=member)
         threading.Thread(target=self._read, name="training-link", daemon=True).start()
 
@@ -53,12 +57,12 @@ class Link:
         with self._sending:
             send(self._connection, {"say": what, **more})
 
-    def say_step(self, step: int) -> None:
-        """Tell how far this member is, a few times a second at most."""
+    def say_step(self, step: int, spent: Callable[[], Mapping[str, int]]) -> None:
+        """Tell how far this member is and what its time was spent on, a few times a second at most."""
         now = time.monotonic()
         if now - self._last_told >= _TELL_EVERY_S:
             self._last_told = now
-            self.say("step", step=step)
+            self.say("step", step=step, spent=spent())
 
     def next_generation(self) -> Generation:
         """Wait for the next generation that this member is in.
@@ -96,6 +100,6 @@ class Link:
             case "stop":
                 self.stop.set()
             case "save":
-                self.save.set()
+                self.deadline = float(message.get("by", 0.0))
             case "ping":
-                self.say("pong")
+                self.say("pong", stands=standing(self._thread))

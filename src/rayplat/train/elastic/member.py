@@ -5,26 +5,34 @@ who else there is, nor when a generation ends (`controller`).
 """
 
 import contextlib
+import functools
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rayplat.core.errors import RayplatError
 from rayplat.core.project.model import Model
+from rayplat.train.beginning import fresh
 from rayplat.train.checkpoint import CheckpointFolder
 from rayplat.train.elastic.agreement import NOTHING, agree, progress
 from rayplat.train.elastic.facts import Generation
 from rayplat.train.elastic.link import ControllerGoneError, Link
+from rayplat.train.elastic.notice import Departure
 from rayplat.train.elastic.process_group import OwnStore, process_group, warm_up
+from rayplat.train.goodput.spending import Spent
+from rayplat.train.goodput.stopwatch import Stopwatch
+from rayplat.train.layout import accelerator_for, is_sharded
+from rayplat.train.leaving import LeaveError
 from rayplat.train.live_state import LiveState
 from rayplat.train.policy import Cause
 from rayplat.train.rows import Rows
-from rayplat.train.run import TrainRun, fresh
+from rayplat.train.run import TrainRun
+from rayplat.train.system_metrics import SystemMetrics
 from rayplat.train.worker import UserCode, WorkerTask, cause_of, checkpoints_of, declared, keep_result
 
-
-class LeaveError(BaseException):
-    """Leaves the project's function between two steps. No `Exception`: the project must not catch it."""
+_SAVE_WITHIN_S = 60.0
+_STAND_S = 0.2
+"""A member that has taken its last checkpoint stands still, and looks so often whether it is to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,10 @@ class Member:
         self._place = place
         self._link = Link(place.door, place.secret, place.id)
         self._live: LiveState | None = None
+        self._watch = Stopwatch()
+        self._micro_batch: int | None = None
         self._checkpoints: CheckpointFolder = checkpoints_of(task.run_uri)
+        self._departure = Departure()
 
     def train(self) -> None:
         """Train in every generation that this member is in, until the run is over."""
@@ -60,8 +71,13 @@ class Member:
             own = OwnStore(self._place.host)
             warm_up(own, self._place.id, self._task.threads)
             self._link.say("ready", store=own.address)
-            while self._generation(model, rows, own):
-                self._link.say("waiting", step=progress(self._live)[0])
+            self._watch.enter(Spent.IDLE)
+            system = SystemMetrics(lambda values: self._link.say("system", metrics=dict(values)))
+            try:
+                while self._generation(model, rows, own):
+                    self._say("waiting", step=progress(self._live)[0])
+            finally:
+                system.close()
         except ControllerGoneError:
             return
         except RayplatError as error:
@@ -76,21 +92,26 @@ class Member:
         """Train in the next generation; whether there may be another one for this member."""
         generation = self._link.next_generation()
         rank = generation.members.index(self._place.id)
+        self._watch.enter(Spent.RESTART)
         try:
             self._train_in(generation, rank, model, rows, own)
-        except LeaveError:
-            pass
+        except LeaveError as left:
+            traceback.clear_frames(left.__traceback__)
         except Exception as error:
             if cause_of(error) is Cause.CODE:
                 raise
             # The frames of the trace hold the wrapped network and its buffers.
             traceback.clear_frames(error.__traceback__)
         else:
-            self._link.say("done", rank=rank)
+            self._say("done", rank=rank, step=0 if self._live is None else self._live.step)
             return False
+        self._watch.enter(Spent.RESTART)
         if self._live is not None:
+            self._micro_batch = self._live.micro_batch
             self._live.unprepare()
             self._live.undo_step()
+            if is_sharded(self._live.network):
+                self._live = None  # a part of what a lost group had; a checkpoint has the whole
         if self._link.stop.is_set():
             self._stop(rank)
             return False
@@ -98,12 +119,14 @@ class Member:
 
     def _train_in(self, generation: Generation, rank: int, model: Model, rows: Rows, own: OwnStore) -> None:
         timeout = self._place.collective_timeout_s
-        with process_group(generation, rank, own, self._task.threads, timeout) as accelerator:
+        make = functools.partial(accelerator_for, model.training)
+        with process_group(generation, rank, own, self._task.threads, timeout, make=make) as accelerator:
             live, mine = self._begin(model, rows, rank)
+            live.micro_batch = self._micro_batch
             agree(live, mine, rank, len(generation.members))
             self._live = live
             live.network.to(accelerator.device)
-            self._link.say("training", step=live.step, generation=generation.number)
+            self._say("training", step=live.step, generation=generation.number)
             run = TrainRun(
                 rows=rows,
                 build=model.network,
@@ -113,12 +136,21 @@ class Member:
                 report=self._report if rank == 0 else _nothing,
                 live=live,
                 boundary=self._between_steps,
+                training=model.training,
+                note=self._note,
+                watch=self._watch,
+                kept_uri=self._task.kept_uri,
+                furthest=generation.furthest,
+                params=self._task.params,
             )
             with UserCode(model):
                 model.train(run)
                 probabilities = run.test_probabilities()
+                weights = run.weights()
+                run.finish_saves()
+            self._checkpoints.wait()
             if rank == 0:
-                keep_result(self._task.run_uri, run, probabilities)
+                keep_result(self._task.run_uri, run, probabilities, weights)
             accelerator.wait_for_everyone()
 
     def _begin(self, model: Model, rows: Rows, rank: int) -> tuple[LiveState, tuple[int, int]]:
@@ -135,11 +167,13 @@ class Member:
 
     def _between_steps(self, run: TrainRun) -> None:
         link = self._link
-        link.say_step(run.live.step)
-        if link.save.is_set():
-            link.save.clear()
-            run.save()
-            link.say("saved", step=run.live.step)
+        link.say_step(run.live.step, self._spent)
+        if link.deadline is not None:
+            self._departure.announce(link.deadline)
+            link.deadline = None
+        while not self._departure.step_ended(lambda: run.save(just_in_time=True)):
+            if link.regroup.wait(_STAND_S) or link.stop.is_set():
+                break
         if link.regroup.is_set() or link.stop.is_set():
             raise LeaveError
 
@@ -148,12 +182,25 @@ class Member:
             self._checkpoints.publish(self._live.as_checkpoint())
         self._link.say("stopped", rank=rank)
 
+    def _say(self, what: str, **more: object) -> None:
+        """Say something, and what the time was spent on so far."""
+        self._link.say(what, spent=self._spent(), **more)
+
+    def _spent(self) -> dict[str, int]:
+        return self._watch.spent().as_json()
+
+    def _note(self, text: str) -> None:
+        self._link.say("note", text=f"worker {self._place.id}: {text}")
+
     def _report(self, metrics: Mapping[str, float]) -> None:
         self._link.say("report", metrics=dict(metrics))
 
     def _fail(self, error: Exception, what: str, mend: str) -> None:
         cause = cause_of(error)
-        self._link.say("failed", cause=cause.value, told=what, mend=mend)
+        step = 0 if self._live is None else self._live.step
+        with contextlib.suppress(RayplatError):  # what is on its way is what the run is taken up from
+            self._checkpoints.wait(_SAVE_WITHIN_S)
+        self._say("failed", cause=cause.value, told=what, mend=mend, step=step)
         with contextlib.suppress(OSError):
             self._link.close()
 

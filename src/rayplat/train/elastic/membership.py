@@ -58,10 +58,10 @@ def decide_membership(facts: GroupFacts) -> Decision:
         return _while_training(facts)
     training = [m for m in facts.members if m.phase is Phase.TRAINING]
     if training:
-        late = [m for m in training if facts.now - m.since > SETTLE_S]
+        late = [m for m in training if facts.now - m.since > facts.settle_s]
         if late:
-            return End(tuple(m.id for m in late), f"no sign for {SETTLE_S:.0f} s after a peer was lost")
-        return Wait(min(m.since + SETTLE_S - facts.now for m in training))
+            return End(tuple(m.id for m in late), f"no sign for {facts.settle_s:.0f} s after a peer was lost")
+        return Wait(min(m.since + facts.settle_s - facts.now for m in training))
     return _between(facts)
 
 

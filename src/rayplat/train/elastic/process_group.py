@@ -7,7 +7,7 @@ who is in a generation or why.
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,8 +17,10 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import distributed
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+from rayplat.core.project.training import Training
 from rayplat.core.settings_environment import set_for_sdk
 from rayplat.train.elastic.facts import Generation
+from rayplat.train.layout import accelerator_for
 
 _FORM_WITHIN = timedelta(seconds=10)
 """A member that is lost while a generation forms is waited for so long by the others."""
@@ -50,7 +52,13 @@ class OwnStore:
 
 @contextlib.contextmanager
 def process_group(
-    generation: Generation, rank: int, own: OwnStore, threads: int, timeout_s: float
+    generation: Generation,
+    rank: int,
+    own: OwnStore,
+    threads: int,
+    timeout_s: float,
+    *,
+    make: Callable[[], Accelerator],
 ) -> Iterator[Accelerator]:
     """Accelerate over the members of a generation, for the body; all is taken down after it, however it ends.
 
@@ -61,6 +69,7 @@ def process_group(
         own: this member's store; that of rank 0 is the generation's.
         threads: of torch, for computing on the CPU.
         timeout_s: the longest that a collective may take.
+        make: sets Accelerate up, once the group stands.
 
     Raises:
         RuntimeError: a member did not come, or was lost meanwhile (torch's own, told by `cause_of`).
@@ -78,7 +87,14 @@ def process_group(
                 world_size=world,
                 timeout=timedelta(seconds=timeout_s),
             )
-        yield _accelerator(gpu)
+        accelerator = make()
+        try:
+            yield accelerator
+        finally:
+            # The project may hold it for longer, and with a wrapped network the group's connections stay:
+            # a member that waits for this one would never learn that it has left.
+            accelerator._models.clear()
+            accelerator._optimizers.clear()
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
@@ -94,7 +110,12 @@ def warm_up(own: OwnStore, member: str, threads: int) -> None:
     That takes a second or two, and a group that a member joins would stand still for as long.
     """
     alone = Generation(0, (member,), own.address)
-    with process_group(alone, 0, own, threads, _FORM_WITHIN.total_seconds()) as accelerator:
+    timeout = _FORM_WITHIN.total_seconds()
+
+    def plain() -> Accelerator:
+        return accelerator_for(Training())
+
+    with process_group(alone, 0, own, threads, timeout, make=plain) as accelerator:
         distributed.init_process_group(
             "gloo", store=PrefixStore(f"warm-up-{member}/", own.store), rank=0, world_size=1
         )
@@ -103,11 +124,6 @@ def warm_up(own: OwnStore, member: str, threads: int) -> None:
         optimizer = accelerator.prepare(torch.optim.AdamW(network.parameters()))
         accelerator.backward(wrapped(torch.ones(1, 1)).sum())
         optimizer.step()
-
-
-def _accelerator(gpu: bool) -> Accelerator:
-    precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    return Accelerator(cpu=not gpu, mixed_precision=precision)
 
 
 def _tell_accelerate(rank: int, world: int, threads: int, store: str) -> None:

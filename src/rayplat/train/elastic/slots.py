@@ -36,8 +36,8 @@ class Processes(Protocol):
     def why(self, member: str) -> str:
         """What is known of the end of a member; empty where nothing is."""
 
-    def leaving(self) -> list[str]:
-        """Members whose node is to go."""
+    def leaving(self) -> dict[str, float]:
+        """Members whose node is to go, and when, s since the epoch; 0 where nobody knows when."""
 
     def forget(self, member: str) -> None:
         """A member is gone, or is to be: it is ended where it is not, and its slot is free."""
@@ -153,14 +153,15 @@ class Slots:
             return str(error)
         return ""
 
-    def leaving(self) -> list[str]:
-        """Members whose node is to go. A slot on such a node is given back once its member has left it."""
+    def leaving(self) -> dict[str, float]:
+        """Members whose node is to go, and when. A slot there is given back once its member has left it."""
         from ray._private.state import state
 
-        draining = set(state.get_draining_nodes())
+        draining: dict[str, int] = state.get_draining_nodes()  # milliseconds since the epoch
         if not draining:
-            return []
-        return [m for m, p in self._processes.items() if self._node_of(p.slot) in draining]
+            return {}
+        nodes = {member: self._node_of(process.slot) for member, process in self._processes.items()}
+        return {member: draining[node] / 1000 for member, node in nodes.items() if node in draining}
 
     def release(self, member: str) -> None:
         """A member has left: end it, and reserve its place anew, on a node that stays."""

@@ -1,0 +1,32 @@
+"""Tune every model of the project that declares a space, and register the best of each as its candidate.
+
+ray job submit --working-dir . -- python jobs/tune.py --project examples/flights
+"""
+
+from job import run_job
+
+from rayplat.core.project.project import Project
+from rayplat.features.training_set import build_training_set
+from rayplat.tuning.caps import Caps
+from rayplat.tuning.model_study import Options, register_candidate, tune_model
+from rayplat.wiring import Platform
+
+TRIALS = 50
+
+
+def tune(platform: Platform, project: Project) -> object:
+    done = []
+    options = Options(Caps(trials=TRIALS), stopper="asha")
+    for model in (m for m in project.models if m.space is not None):
+        built = build_training_set(platform.lake, model, platform.bus)
+        tune_model(platform.settings, project, model, built, model.name, options, print)
+        done.append(
+            register_candidate(
+                platform.settings, project, model, built, platform.registry, platform.bus, model.name, print
+            )
+        )
+    return done
+
+
+if __name__ == "__main__":
+    run_job(tune, str(__doc__))

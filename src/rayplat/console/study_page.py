@@ -1,0 +1,118 @@
+"""The page of a study: history, importance, parallel coordinates and the Pareto front, in one offline file.
+
+Knows how a study is drawn; it does not know how trials are chosen or run.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayplat.console.cost_page import Section, write_cost_page
+from rayplat.console.plots import FAINT, MODEL, RIVAL, draw_svg
+from rayplat.tuning.importance import encoded, importances
+from rayplat.tuning.journal import COMPLETE, KeptStudy, KeptTrial
+from rayplat.tuning.pareto import front, minimised
+
+_BEST_SHOWN = 10
+
+
+def write_study_page(path: Path, study: KeptStudy) -> Path:
+    """Write the page; a reader never sees half of it."""
+    spent = study.spent
+    ended = sum(t.state != "running" for t in study.trials)
+    note = f"{ended} of {spent.trials} trials ended, in {spent.seconds:,.1f} s for {spent.dollars:,.4f} USD"
+    return write_cost_page(path, f"Study {study.name} of {study.model}", note, sections(study))
+
+
+def sections(study: KeptStudy) -> list[Section]:
+    """What the page holds; a plot that the study has too little for is left out."""
+    complete = [t for t in study.trials if t.state == COMPLETE and all(map(math.isfinite, t.values))]
+    if not complete:
+        return [Section("History", ("No trial is complete yet.",))]
+    best = front(study)
+    found = [Section("History", (f"The best so far: trial {best[0].number}.",), _history(study, complete))]
+    shares = importances(study)
+    if shares:
+        name, share = next(iter(shares.items()))
+        found.append(
+            Section("Importance", (f"{name} explains {share:.0%} of what the trials show.",), _bars(shares))
+        )
+    if len({n for t in complete for n in t.params}) > 1:
+        found.append(Section("Parallel coordinates", (), _parallel(study, complete)))
+    if len(study.objectives) > 1:
+        text = f"{len(best)} trials that no other one beats."
+        found.append(Section("Pareto front", (text,), _pareto(study, complete, best)))
+    names = list(dict.fromkeys(n for t in complete for n in t.params))
+    ranked = sorted(complete, key=lambda t: minimised(t.values, study.objectives))[:_BEST_SHOWN]
+    rows = tuple(
+        (str(t.number), *(f"{v:.6g}" for v in t.values), *(_shown(t.params.get(n)) for n in names))
+        for t in ranked
+    )
+    columns = ("trial", *(o.name for o in study.objectives), *names)
+    found.append(Section("The best trials", (), "", columns, rows))
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _history(study: KeptStudy, complete: list[KeptTrial]) -> str:
+    objective = study.objectives[0]
+    values = [t.values[0] for t in complete]
+    so_far = (np.maximum if objective.higher_is_better else np.minimum).accumulate(values)
+
+    def draw(axes: Any) -> None:
+        axes.scatter([t.number for t in complete], values, s=10, color=FAINT, label="trial")
+        axes.step([t.number for t in complete], so_far, where="post", color=MODEL, label="best so far")
+        axes.set_xlabel("trial")
+        axes.set_ylabel(objective.name)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+    return draw_svg(draw, 9.0, 3.2)
+
+
+def _bars(shares: dict[str, float]) -> str:
+    def draw(axes: Any) -> None:
+        names = list(shares)[::-1]
+        axes.barh(names, [shares[n] for n in names], color=MODEL, height=0.6)
+        axes.set_xlabel("share explained")
+
+    return draw_svg(draw, 9.0, 0.9 + 0.35 * len(shares))
+
+
+def _parallel(study: KeptStudy, complete: list[KeptTrial]) -> str:
+    names = list(dict.fromkeys(n for t in complete for n in t.params))
+    ranked = sorted(complete, key=lambda t: minimised(t.values, study.objectives), reverse=True)
+    x = encoded(ranked, names)
+    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    unit = (x - low) / np.where(high > low, high - low, 1.0)
+
+    def draw(axes: Any) -> None:
+        best = max(1, len(ranked) // 10)
+        for at, line in enumerate(unit):
+            among = at >= len(ranked) - best
+            axes.plot(
+                range(len(names)), line, color=MODEL if among else FAINT, alpha=0.9 if among else 0.25, lw=1.0
+            )
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks([0, 1], ["lowest", "highest"])
+        axes.set_title("blue: the best tenth", loc="left", fontsize=10, color="#3c4148")
+
+    return draw_svg(draw, 9.0, 3.2)
+
+
+def _pareto(study: KeptStudy, complete: list[KeptTrial], best: list[KeptTrial]) -> str:
+    first, second = study.objectives[:2]
+
+    def draw(axes: Any) -> None:
+        axes.scatter([t.values[0] for t in complete], [t.values[1] for t in complete], s=12, color=FAINT)
+        axes.scatter([t.values[0] for t in best], [t.values[1] for t in best], s=22, color=RIVAL)
+        axes.set_xlabel(first.name)
+        axes.set_ylabel(second.name)
+
+    return draw_svg(draw, 9.0, 3.6)

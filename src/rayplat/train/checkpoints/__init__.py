@@ -1,0 +1,1 @@
+"""Checkpoints between two steps: sharded, written in the background, sealed, verified before use."""

@@ -1,0 +1,1 @@
+"""Models that are estimators of a library: scikit-learn, XGBoost, LightGBM."""

@@ -1,0 +1,187 @@
+"""The study of a project's model, from its training set to a registered candidate.
+
+Knows which parts a study is made of by its options; it does not know how a sitting goes (`study`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rayplat.core.errors import NotFoundError, UserError
+from rayplat.core.events import AliasMoved, EventBus
+from rayplat.core.project.model import HIGHER_IS_BETTER, Model
+from rayplat.core.project.project import Project
+from rayplat.core.project.space import Space
+from rayplat.core.settings import Settings
+from rayplat.features.training_set import TrainingSet
+from rayplat.registry.store import Registry
+from rayplat.train.rows import RowSource
+from rayplat.train.trainer import TrainOutcome, train_model
+from rayplat.tuning.caps import Caps
+from rayplat.tuning.journal import Journal, KeptStudy, KeptTrial, Objective, read_study
+from rayplat.tuning.model_trial import ModelTrial, check_metrics, for_trials
+from rayplat.tuning.pareto import front
+from rayplat.tuning.pool import RayPool
+from rayplat.tuning.search import GridSearch, RandomSearch, Search, TpeSearch
+from rayplat.tuning.stopping import Asha, MedianStop, Stopper
+from rayplat.tuning.study import Noted, Outcome, Sitting
+
+CANDIDATE = "candidate"
+SEARCHES = ("tpe", "random", "grid")
+STOPPERS = ("none", "asha", "median")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a study is done.
+
+    Attributes:
+        metrics: the objectives, of `METRICS` and `train_seconds`.
+        search: one of `SEARCHES`.
+        stopper: one of `STOPPERS`; only where there is one objective, and for networks.
+        workers: trials that run at a time.
+        usd_per_worker_second: what each costs.
+        warm: learn from earlier studies of the same model.
+    """
+
+    caps: Caps
+    metrics: tuple[str, ...] = ("log_loss",)
+    search: str = "tpe"
+    stopper: str = "none"
+    workers: int = 2
+    usd_per_worker_second: float = 0.0
+    seed: int = 0
+    points: int = 5
+    warm: bool = False
+
+    def __post_init__(self) -> None:
+        check_metrics(self.metrics)
+        if self.search not in SEARCHES or self.stopper not in STOPPERS:
+            raise UserError(
+                f"search {self.search!r}, stopper {self.stopper!r}",
+                f"give one of {', '.join(SEARCHES)} and one of {', '.join(STOPPERS)}",
+            )
+        if self.stopper != "none" and len(self.metrics) > 1:
+            raise UserError(
+                f"the stopper {self.stopper!r} compares one objective, not {len(self.metrics)}",
+                "name one metric, or let every trial run to its end",
+            )
+        if self.workers < 1:
+            raise UserError(f"a study with {self.workers} workers", "give at least 1")
+        if self.caps.dollars is not None and self.usd_per_worker_second <= 0:
+            raise UserError("a cap in money needs the price of a worker", "give its price by the hour")
+
+
+def search_of(space: Space, options: Options) -> Callable[[int], Search]:
+    """Makes the search, given how many trials there are already."""
+    if options.search == "random":
+        return lambda told: RandomSearch(space, options.seed)
+    if options.search == "grid":
+        return lambda told: GridSearch(space, options.points)
+    return lambda told: TpeSearch(space, len(options.metrics), options.seed, told)
+
+
+def stopper_of(name: str) -> Stopper | None:
+    """A stopper by its name."""
+    return {"none": None, "asha": Asha(), "median": MedianStop()}[name]
+
+
+def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its layers
+    settings: Settings,
+    project: Project,
+    model: Model,
+    training_set: TrainingSet,
+    study: str,
+    options: Options,
+    noted: Noted,
+) -> Outcome:
+    """Hold a sitting over the study of a model; a study of that name goes on. Ray must be connected.
+
+    The training rows are read once and lie once in each node's shared memory.
+
+    Raises:
+        UserError: the model declares no space.
+        ConflictError: another driver has taken the study over.
+    """
+    import ray
+
+    if model.space is None:
+        raise UserError(
+            f"model {model.name!r} declares no space", "declare one: space=rp.Space(lr=rp.Float(…))"
+        )
+    order = ("at", *(k for k in model.rows.key if k != "at"))
+    source = RowSource(
+        settings, training_set.table, training_set.snapshot_id, tuple(model.feature_names), order
+    )
+    shared = ray.put(for_trials(source.read()))
+    tried = ModelTrial(project.address or project.where.file, model.name, shared, options.metrics)
+    stopper = stopper_of(options.stopper)
+    objectives = [Objective(m, m in HIGHER_IS_BETTER) for m in options.metrics]
+    journal = Journal(settings.database, study, model.name, objectives)
+    pool = RayPool(
+        tried,
+        workers=options.workers,
+        cpus=model.training.cpus,
+        gpus=model.training.gpus or 0,
+        steps=stopper is not None,
+    )
+    price = options.usd_per_worker_second * options.workers
+    try:
+        return Sitting(
+            journal,
+            search_of(model.space, options),
+            pool,
+            options.caps,
+            stopper=stopper,
+            dollars_per_second=price,
+            warm=options.warm,
+            noted=noted,
+        ).run()
+    finally:
+        pool.close()
+        journal.close()
+
+
+def best_of(settings: Settings, study: str) -> tuple[KeptStudy, KeptTrial]:
+    """The study and its best trial; of several objectives, the best by the first.
+
+    Raises:
+        NotFoundError: no such study, or none of its trials is complete.
+    """
+    kept = read_study(settings.database, study)
+    best = front(kept)
+    if not best:
+        raise NotFoundError(f"no trial of study {study!r} is complete", "run it on with higher caps")
+    return kept, best[0]
+
+
+def register_candidate(  # noqa: PLR0917  # as `tune_model`
+    settings: Settings,
+    project: Project,
+    model: Model,
+    training_set: TrainingSet,
+    registry: Registry,
+    bus: EventBus,
+    study: str,
+    noted: Noted,
+) -> TrainOutcome:
+    """Train the best values on all training rows, and point the alias `candidate` at that version.
+
+    Doing it twice trains once.
+    """
+    _, best = best_of(settings, study)
+    outcome = train_model(settings, project, model, training_set, registry, bus, noted, best.params)
+    current = registry.by_alias(model.name, CANDIDATE)
+    if current is None or current.version != outcome.version:
+        reason = f"trial {best.number} of study {study}"
+        previous = registry.set_alias(model.name, CANDIDATE, outcome.version, settings.user, reason)
+        bus.emit(
+            AliasMoved(
+                model=model.name,
+                alias=CANDIDATE,
+                version=outcome.version,
+                previous=previous,
+                actor=settings.user,
+                reason=reason,
+            )
+        )
+    return outcome

@@ -1,0 +1,200 @@
+"""Who runs trials: this process, or workers on Ray that are made once and used again.
+
+Knows how trials are handed out and heard; it does not know which are worth running.
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from rayplat.tuning.trial import Ended, Report, Tried, carry_out
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A trial waits to hear whether it goes on."""
+
+    number: int
+    report: Report
+
+
+Heard = Ended | Reported
+
+
+class Pool(Protocol):
+    """Runs trials. `slots` of them may be with it at a time."""
+
+    slots: int
+
+    def start(self, number: int, params: Mapping[str, Any]) -> None:
+        """Begin a trial."""
+        ...
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        """Let a trial that reported go on or end."""
+        ...
+
+    def heard(self, within_s: float) -> list[Heard]:
+        """What trials have told; waits so long for the first."""
+        ...
+
+    def close(self) -> None:
+        """End everything that runs."""
+        ...
+
+
+class Stepwise:
+    """Runs one trial at a time, from report to report, in a thread of its own.
+
+    Args:
+        steps: whether a report waits for an answer; else reports come with the end.
+    """
+
+    def __init__(self, tried: Tried, *, steps: bool) -> None:
+        self._tried, self._steps = tried, steps
+        self._told: queue.SimpleQueue[Heard] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def begin(self, number: int, params: Mapping[str, Any]) -> Heard:
+        """Run until the first report, or to the end where reports do not wait."""
+        if not self._steps:
+            reports: list[Report] = []
+
+            def note(report: Report) -> bool:
+                reports.append(report)
+                return True
+
+            ended = carry_out(self._tried, number, params, note)
+            return replace(ended, reports=tuple(reports))
+
+        def ask(report: Report) -> bool:
+            self._told.put(Reported(number, report))
+            return self._answers.get()
+
+        def run() -> None:
+            self._told.put(carry_out(self._tried, number, params, ask))
+
+        threading.Thread(target=run, daemon=True, name=f"trial-{number}").start()
+        return self._told.get()
+
+    def go(self, goes_on: bool) -> Heard:
+        """Run until the next report, or to the end."""
+        self._answers.put(goes_on)
+        return self._told.get()
+
+
+class LocalPool:
+    """One trial at a time in this process: for small functions, and for tests."""
+
+    slots = 1
+
+    def __init__(self, tried: Tried, *, steps: bool = False) -> None:
+        self._worker = Stepwise(tried, steps=steps)
+        self._heard: list[Heard] = []
+
+    def start(self, number: int, params: Mapping[str, Any]) -> None:
+        """Run it now, until it tells something."""
+        self._heard.append(self._worker.begin(number, params))
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        """Run on now, until it tells something."""
+        self._heard.append(self._worker.go(goes_on))
+
+    def heard(self, within_s: float) -> list[Heard]:
+        """All that is known."""
+        told, self._heard = self._heard, []
+        return told
+
+    def close(self) -> None:
+        """Nothing runs between two calls."""
+
+
+class RayPool:
+    """Workers on Ray, each an actor that is used for one trial after another.
+
+    The function travels once; a value that it holds by `ray.put` is read by all workers of a node from
+    the same memory. A worker that dies is made anew and its trial is told as failed.
+
+    Args:
+        workers: how many trials run at a time.
+        cpus, gpus: what each worker holds.
+        ahead: how many trials wait in line at each worker; more than 1 only where reports do not wait.
+    """
+
+    def __init__(
+        self,
+        tried: Tried,
+        *,
+        workers: int = 2,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        steps: bool = False,
+        ahead: int = 1,
+    ) -> None:
+        import ray
+
+        self._ray: Any = ray
+        self.slots = workers * (1 if steps else ahead)
+        self._function = ray.put(tried)
+        self._kind: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Worker)
+        self._steps = steps
+        self._workers = [self._kind.remote(self._function, steps) for _ in range(workers)]
+        self._free = deque(at for _ in range(self.slots // workers) for at in range(workers))
+        self._at: dict[int, tuple[int, Any]] = {}
+        self._waiting: dict[Any, int] = {}
+
+    def start(self, number: int, params: Mapping[str, Any]) -> None:
+        """Hand it to the worker with the shortest line."""
+        at = self._free.popleft()
+        worker: Any = self._workers[at]
+        self._at[number] = at, worker
+        self._waiting[worker.begin.remote(number, dict(params))] = number
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        """Tell its worker."""
+        self._waiting[self._at[number][1].go.remote(goes_on)] = number
+
+    def heard(self, within_s: float) -> list[Heard]:
+        """All that is ready after the first."""
+        if not self._waiting:
+            return []
+        waiting = list(self._waiting)
+        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=within_s, fetch_local=False)
+        if ready:
+            ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        return [self._take(ref) for ref in ready]
+
+    def _take(self, ref: Any) -> Heard:
+        number = self._waiting.pop(ref)
+        try:
+            told: Heard = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            told = Ended(number, "failed", error=f"its worker was lost: {type(error).__name__}")
+            at, worker = self._at[number]
+            # Others in its line are told as lost, too, and must not replace its successor.
+            if isinstance(error, self._ray.exceptions.ActorDiedError) and worker is self._workers[at]:
+                self._workers[at] = self._kind.remote(self._function, self._steps)
+        if isinstance(told, Ended):
+            self._free.append(self._at.pop(number)[0])
+        return told
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            self._ray.kill(worker)
+
+
+class _Worker:
+    def __init__(self, tried: Tried, steps: bool) -> None:
+        self._inner = Stepwise(tried, steps=steps)
+
+    def begin(self, number: int, params: Mapping[str, Any]) -> Heard:
+        """Begin a trial."""
+        return self._inner.begin(number, params)
+
+    def go(self, goes_on: bool) -> Heard:
+        """Answer a report."""
+        return self._inner.go(goes_on)
