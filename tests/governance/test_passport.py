@@ -194,6 +194,7 @@ def test_a_training_set_with_another_digest_is_broken(world, audit):
 def test_a_broken_audit_log_is_told(world, audit, tmp_path):
     _deploy(world, audit, world.register(**_train(world)))
     prediction = _ask(world)
+    PredictionLog(world.settings).drain(world.lake, world.settings, EventBus())
     stolen = Settings(home=tmp_path)
     with (
         contextlib.closing(sqlite3.connect(world.settings.home / "rayplat.db")) as database,

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from datetime import timedelta
 
 import httpx
@@ -10,7 +11,8 @@ from rayplat.core.errors import IntegrityError, NotFoundError, UnavailableError,
 from rayplat.core.project.model import Autoscale
 from rayplat.features.versions import FeatureVersions
 from rayplat.serve.http import EndpointApp
-from rayplat.serve.prediction_log import PredictionLog
+from rayplat.serve.log.slot import segments, slots
+from rayplat.serve.prediction_log import PredictionLog, log_folder
 from rayplat.serve.predictor import Predictor
 from rayplat.serve.replica import build_app
 from rayplat.serve.request import MAX_BODY_BYTES, form_of
@@ -93,8 +95,13 @@ def test_an_entity_that_was_never_seen_has_no_features_and_is_answered(app, worl
     assert orjson.loads(kept.provenance) == {"price": None, "trend": None}
 
 
+def _logged(world):
+    """The bytes of the write-ahead files: every prediction adds some."""
+    return sum(s.end() - s.start for slot in slots(log_folder(world.settings)) for s in segments(slot))
+
+
 def test_bad_requests_get_every_fault_and_leave_nothing_in_the_log(app, world):
-    before = PredictionLog(world.settings).outbox.count()
+    before = _logged(world)
     answer = ask(app, json={"instances": [INSTANCE, {"shop": 7, "oops": 1}]})
     assert answer.status_code == 422
     assert answer.json()["faults"] == [
@@ -105,7 +112,7 @@ def test_bad_requests_get_every_fault_and_leave_nothing_in_the_log(app, world):
     assert ask(app, content=b"{").status_code == 400
     assert ask(app, content=b"\xff").status_code == 400
     assert ask(app, content=b" " * (MAX_BODY_BYTES + 1)).status_code == 413
-    assert PredictionLog(world.settings).outbox.count() == before
+    assert _logged(world) == before
 
 
 def test_a_body_without_told_length_is_limited_too(app):
@@ -151,8 +158,8 @@ def test_concurrent_requests_all_get_their_own_answer(app, world):
     answers = asyncio.run(many())
     found = [a.json()["predictions"][0]["probability"] for a in answers]
     assert found == [pytest.approx(expected(3.0, 2.0, i / 10), abs=1e-6) for i in range(40)]
-    outbox = PredictionLog(world.settings).outbox
-    assert all(outbox.find(a.json()["predictions"][0]["id"]) for a in answers)
+    log = PredictionLog(world.settings)
+    assert all(log.find(a.json()["predictions"][0]["id"]) for a in answers)
 
 
 class _FullLog:
@@ -244,3 +251,19 @@ def test_a_changed_project_still_answers_by_what_its_version_was_trained_with(wo
     assert [one["probability"] for one in first] == [one["probability"] for one in second]
     before.close()
     after.close()
+
+
+def test_a_replica_listens_itself_where_the_settings_want_it(world):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = world.settings.serve.model_copy(update={"front_port": port})
+    made = build_app(_spec(world, settings=world.settings.model_copy(update={"serve": told})))
+    url = f"http://127.0.0.1:{port}/v1/endpoints/buys/predict"
+    answer = httpx.post(url, json={"instances": [INSTANCE], "at": AT}).json()["predictions"][0]
+    made.close()
+    assert answer["probability"] == pytest.approx(expected(3.0, 2.0, 0.5), abs=1e-6)
+    assert answer["features_of"]["price"] == (DAY + 2 * HOUR).isoformat()
+    assert PredictionLog(world.settings).find(answer["id"]).caller == "anonymous"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)

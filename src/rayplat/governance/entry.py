@@ -24,6 +24,8 @@ from rayplat.core.events import (
     ModelRegistered,
     RunFinished,
     SnapshotCommitted,
+    TokenCreated,
+    TokenRevoked,
     TrainingSetBuilt,
 )
 
@@ -42,6 +44,8 @@ _NAMES: dict[type[Event], tuple[str, str]] = {
     BudgetWarned: ("budget.warned", "{0.scope}/{0.name}"),
     BudgetRefused: ("budget.refused", "{0.scope}/{0.name}"),
     BudgetStopped: ("budget.stopped", "{0.scope}/{0.name}"),
+    TokenCreated: ("token.created", "{0.token_id}"),
+    TokenRevoked: ("token.revoked", "{0.token_id}"),
 }
 """The action and the subject that stand for each event; other events are not written down."""
 

@@ -22,8 +22,8 @@ from rayplat.registry.artifact import read_artifact
 from rayplat.registry.manifest import Manifest
 from rayplat.registry.model import RegisteredVersion
 from rayplat.registry.store import Registry
-from rayplat.serve.outbox import Outbox, PredictionRecord
-from rayplat.serve.prediction_log import TABLE
+from rayplat.serve.outbox import PredictionRecord
+from rayplat.serve.prediction_log import TABLE, PredictionLog
 
 __all__ = ["Node", "Passport", "build_passport"]
 
@@ -65,12 +65,12 @@ def _find(lake: Lakehouse, audit: AuditLog, prediction_id: str) -> tuple[Predict
         wanted = parse_prediction_id(prediction_id)  # and so it is safe inside a filter
     except UserError as error:
         raise NotFoundError(error.what, error.mend) from error
-    # The outbox first: a drain that runs between the two looks moves a record that way, never back.
-    waiting = Outbox(audit.settings)  # the audit log and the outbox are in the same database
+    # What waits first: a drain that runs between the two looks moves a record that way, never back.
+    waiting = PredictionLog(audit.settings)  # the audit log and the outbox are in the same database
     record = waiting.find(wanted)
     waiting.close()
     if record is not None:
-        return record, "outbox of the prediction log (not drained yet)"
+        return record, "outbox or files of the prediction log (not drained yet)"
     if lake.exists(TABLE):
         rows = lake.table(TABLE).read(where=f"prediction_id == '{wanted}'").to_pylist()
         if rows:

@@ -36,15 +36,23 @@ class _Waiting:
     done: "Future[Answer]"
 
 
+def _nobody(_seconds: float) -> None:
+    return None
+
+
 class Batcher:
     """One thread that answers.
 
     Args:
         form: reads the bodies.
         answer: answers questions of one time, in order; called on this batcher's thread only.
+        waited: told how long (s) a request has waited when it is taken; called on that thread too.
     """
 
-    def __init__(self, form: RequestForm, answer: AnswerMany) -> None:
+    def __init__(
+        self, form: RequestForm, answer: AnswerMany, waited: Callable[[float], None] = _nobody
+    ) -> None:
+        self._waited = waited
         self._form = form
         self._answer = answer
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -87,9 +95,10 @@ class Batcher:
 
     def _grouped(self, waiting: Sequence[_Waiting]) -> "dict[datetime, list[tuple[Asked, Future[Answer]]]]":
         """The questions by their time; who sent a body that cannot be read is told."""
-        now = datetime.now(UTC)
+        now, begin = datetime.now(UTC), time.perf_counter()
         groups: dict[datetime, list[tuple[Asked, Future[Answer]]]] = {}
         for one in waiting:
+            self._waited(begin - one.begin)
             try:
                 question = self._form.parse(one.body, now)
             except RequestError as error:

@@ -6,15 +6,20 @@ about. A prediction is answered only after its record is durable. No answer carr
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from rayplat.core.errors import NotFoundError, UnavailableError, UserError
 from rayplat.core.telemetry import counter, get_logger, histogram
+from rayplat.serve.admission.admission import Admission, OpenDoor
+from rayplat.serve.admission.decision import Refused
+from rayplat.serve.admission.headers import refusal_headers, trace_id
 from rayplat.serve.batcher import Batcher
-from rayplat.serve.prediction_log import PredictionLog
+from rayplat.serve.outbox import PredictionRecord
+from rayplat.serve.prediction_log import Log
 from rayplat.serve.predictor import Answer, Predictor
 from rayplat.serve.request import MAX_BODY_BYTES, RequestError, RequestForm
 
@@ -29,6 +34,17 @@ _METHODS = {"": b"GET", "/health": b"GET", "/metrics": b"GET", "/predict": b"POS
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks, and in which trace: what the log is told beside the prediction."""
+
+    caller: str
+    trace_id: str | None
+
+    def named(self, records: Sequence[PredictionRecord]) -> list[PredictionRecord]:
+        return [replace(r, caller=self.caller, trace_id=self.trace_id) for r in records]
+
+
 class EndpointApp:
     """Answers GET on the endpoint, its `/health` and `/metrics`, and POST on `/predict`.
 
@@ -39,18 +55,29 @@ class EndpointApp:
         form: what a request must hold.
         log: where predictions are made durable.
         about: what GET on the endpoint tells beside inputs and columns, JSON values.
+        admission: decides who is answered; closed with the application.
+        closing: called first when the application is closed.
     """
 
     def __init__(
-        self, predictor: Predictor, form: RequestForm, log: PredictionLog, about: dict[str, Any]
+        self,
+        predictor: Predictor,
+        form: RequestForm,
+        log: Log,
+        about: dict[str, Any],
+        admission: Admission | None = None,
+        *,
+        closing: Callable[[], None] | None = None,
     ) -> None:
+        self._admission = admission or OpenDoor()
+        self._closing = closing
         self._predictor = predictor
         self._form = form
         self._log = log
         self._about = about
         self._logger = get_logger("serve.http")
         # While its one thread predicts, the event loop reads the next bodies and the log commits.
-        self._batcher = Batcher(form, predictor.answer)
+        self._batcher = Batcher(form, predictor.answer, self._admission.waited)
         self._requests = counter("serve_requests_total", "requests to /predict", ("endpoint", "status"))
         self._rows = counter("serve_predictions_total", "predictions answered", ("endpoint",))
         self._seconds = histogram(
@@ -66,8 +93,11 @@ class EndpointApp:
 
     def close(self) -> None:
         """Finish what was begun, make it durable, and stop."""
+        if self._closing is not None:
+            self._closing()
         self._batcher.close()
         self._log.close()
+        self._admission.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -88,20 +118,27 @@ class EndpointApp:
             text = f"{scope['method'][:20]} is not answered here; use {allowed.decode()}"
             await _send(send, 405, _error(text), extra=[(b"allow", allowed)])
         elif path == "/predict":
-            status, body = await self._predict(scope, receive)
-            self._requests.labels(self._predictor.endpoint, str(status)).inc()
-            await _send(send, status, body)
+            headers = dict(scope["headers"])
+            endpoint = self._predictor.endpoint
+            decided = self._admission.check(headers.get(b"authorization"), endpoint, 1, time.time())
+            if isinstance(decided, Refused):
+                status, body, extra = decided.status, _error(decided.problem), refusal_headers(decided)
+            else:
+                asked = _Asked(decided.caller, trace_id(headers.get(b"traceparent")))
+                (status, body), extra = await self._predict(scope, receive, asked), []
+            self._requests.labels(endpoint, str(status)).inc()
+            await _send(send, status, body, extra=extra)
         elif path == "/metrics":
             await _send(send, 200, await asyncio.to_thread(_metrics), kind=_TEXT)
         else:
             await _send(send, 200, orjson.dumps(self._described() if path == "" else {"status": "ok"}))
 
-    async def _predict(self, scope: MutableMapping[str, Any], receive: Receive) -> Reply:
+    async def _predict(self, scope: MutableMapping[str, Any], receive: Receive, asked: _Asked) -> Reply:
         begin = time.perf_counter()
         try:
             body = await _body(scope, receive)
             answer = await asyncio.wrap_future(self._batcher.submit(body))
-            await asyncio.wrap_future(self._log.submit(answer.records))
+            await asyncio.wrap_future(self._log.submit(asked.named(answer.records)))
             reply = self._reply(answer)
         except RequestError as error:
             return error.status, orjson.dumps(

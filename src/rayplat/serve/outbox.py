@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from rayplat.core.database import ensure_tables, open_database, reading, writing
@@ -43,6 +44,7 @@ OUTBOX = sa.Table(
     sa.Column("provenance", sa.Text, nullable=False),
     sa.Column("probability", sa.Double, nullable=False),
     sa.Column("latency_s", sa.Double, nullable=False),
+    sa.Column("told", sa.Text),  # the fields of a record that may be absent, as a JSON object
     sqlite_autoincrement=True,
 )
 
@@ -59,6 +61,11 @@ class PredictionRecord:
         provenance: view name -> the source event behind its value, or null; as a JSON object.
         probability: of the positive class.
         latency_s: from the request's arrival until the log was written to, s.
+        output: what was answered, as JSON, where it is more than a probability.
+        caller: who asked.
+        arm: of the rollout, such as `champion`, `canary` or `shadow`.
+        trace_id: of the W3C trace context that the request came with, 32 hex digits.
+        idempotency_key: that the request came with.
     """
 
     prediction_id: str
@@ -72,6 +79,11 @@ class PredictionRecord:
     provenance: str
     probability: float
     latency_s: float
+    output: str | None = None
+    caller: str | None = None
+    arm: str | None = None
+    trace_id: str | None = None
+    idempotency_key: str | None = None
 
 
 class Outbox:
@@ -88,6 +100,7 @@ class Outbox:
     def _engine(self) -> sa.Engine:
         engine = open_database(self.settings.database)
         ensure_tables(engine, _METADATA, _LOCK)
+        _ensure_told(engine)
         return engine
 
     def insert(self, records: Sequence[PredictionRecord]) -> None:
@@ -140,6 +153,19 @@ class Outbox:
             del self.__dict__["_engine"]
 
 
+_TOLD = ("output", "caller", "arm", "trace_id", "idempotency_key")
+
+
+def _ensure_told(engine: sa.Engine) -> None:
+    """Add the column `told` to a table that was made without it."""
+    if any(column["name"] == "told" for column in sa.inspect(engine).get_columns(OUTBOX.name)):
+        return
+    with writing(engine, _LOCK) as connection:
+        names = [column["name"] for column in sa.inspect(connection).get_columns(OUTBOX.name)]
+        if "told" not in names:
+            connection.execute(sa.text(f"ALTER TABLE {OUTBOX.name} ADD COLUMN told TEXT"))
+
+
 def microseconds(moment: datetime) -> int:
     """Whole microseconds since 1970 (exact: a float of seconds would not be)."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
@@ -158,7 +184,13 @@ def _row(record: PredictionRecord) -> dict[str, Any]:
         "provenance": record.provenance,
         "probability": record.probability,
         "latency_s": record.latency_s,
+        "told": _told(record),
     }
+
+
+def _told(record: PredictionRecord) -> str | None:
+    found = {name: value for name in _TOLD if (value := getattr(record, name)) is not None}
+    return orjson.dumps(found).decode() if found else None
 
 
 def _record(row: Any) -> PredictionRecord:
@@ -174,4 +206,5 @@ def _record(row: Any) -> PredictionRecord:
         provenance=row.provenance,
         probability=row.probability,
         latency_s=row.latency_s,
+        **(orjson.loads(row.told) if row.told else {}),
     )

@@ -1,7 +1,8 @@
 """The prediction log: durable before an answer is sent, and exactly once in the lakehouse later.
 
-Knows how concurrent requests share one commit, and how the outbox is drained into the Iceberg table
-`serving.predictions`; it does not know how a prediction is made.
+Knows which class of log a platform has, how the class `database` shares one commit between concurrent
+requests, and how what waits is drained into the Iceberg table `serving.predictions`; it does not know how a
+prediction is made, nor the files of the class `local` (`log`).
 
 A drain does, in this order: delete rows that the table has; write a batch as a Parquet file; commit it
 with the next row id as the offset of the source `prediction-log`, fenced; delete the batch. A drain that
@@ -15,8 +16,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-
-import pyarrow as pa
+from pathlib import Path
+from typing import Protocol
 
 from rayplat.core.errors import IntegrityError, RayplatError, UnavailableError
 from rayplat.core.events import EventBus, SnapshotCommitted
@@ -24,31 +25,28 @@ from rayplat.core.settings import Settings
 from rayplat.core.telemetry import counter, histogram
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
-from rayplat.serve.outbox import Outbox, PredictionRecord, microseconds
+from rayplat.serve.log.keeper import Keeper
+from rayplat.serve.log.local import LocalLog, find
+from rayplat.serve.log.rows import SCHEMA, TABLE, arrow
+from rayplat.serve.log.shipping import ship
+from rayplat.serve.outbox import Outbox, PredictionRecord
 
-TABLE = "serving.predictions"
 SOURCE = "prediction-log"
 _PARTITION = "0"
 _MOST_ROWS_A_COMMIT = 10_000
 _DRAIN_ROWS = 50_000
 
-_TIME = pa.timestamp("us", tz="UTC")
-SCHEMA = pa.schema(
-    [
-        pa.field("prediction_id", pa.string(), nullable=False),
-        pa.field("endpoint", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("version", pa.int64(), nullable=False),
-        pa.field("at", _TIME, nullable=False),
-        pa.field("asked_at", _TIME, nullable=False),
-        pa.field("request", pa.string(), nullable=False),
-        pa.field("features", pa.string(), nullable=False),
-        pa.field("provenance", pa.string(), nullable=False),
-        pa.field("probability", pa.float64(), nullable=False),
-        pa.field("latency_s", pa.float64(), nullable=False),
-    ]
-)
-"""The columns of `serving.predictions`; `request`, `features` and `provenance` are JSON objects."""
+__all__ = ["SCHEMA", "SOURCE", "TABLE", "Drained", "Log", "PredictionLog", "open_prediction_log"]
+
+
+class Log(Protocol):
+    """Where a replica makes predictions durable."""
+
+    def submit(self, records: Sequence[PredictionRecord]) -> "Future[None]":
+        """Hand records over; the future is done when they are durable, else it has UnavailableError."""
+
+    def close(self) -> None:
+        """Make durable what was submitted, and stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +69,10 @@ def _nothing(_point: str) -> None:
 
 
 class PredictionLog:
-    """The log of all predictions of one platform. Nothing is opened before the first use.
+    """The log of class `database`, and the drain of every class. Nothing is opened before the first use.
 
     Args:
-        settings: names the database.
+        settings: names the database and the home.
         reached: told the name of each point that a drain passes (`read`, `written`, `committed`,
             `deleted`); the tests of the promise end the process there.
     """
@@ -111,8 +109,8 @@ class PredictionLog:
         self.submit(records).result()
 
     def find(self, prediction_id: str) -> PredictionRecord | None:
-        """The record of a prediction that is not drained yet."""
-        return self.outbox.find(prediction_id)
+        """The record of a prediction that is not drained yet: in the outbox, or a file of this machine."""
+        return self.outbox.find(prediction_id) or find(log_folder(self.outbox.settings), prediction_id)
 
     def close(self) -> None:
         """Write what was submitted, then stop the writer. May be called twice."""
@@ -126,14 +124,21 @@ class PredictionLog:
         self.outbox.close()
 
     def drain(self, lake: Lakehouse, settings: Settings, bus: EventBus) -> Drained:
-        """Move the outbox into `serving.predictions`, exactly once; may die at any point and run again.
+        """Move what waits into `serving.predictions`, exactly once; may die at any point and run again.
 
-        Emits SnapshotCommitted for each snapshot.
+        What waits is the outbox, and the write-ahead files of this machine. Emits SnapshotCommitted for each
+        snapshot.
 
         Raises:
             ConflictError: another drain committed first; this one may simply be called again.
-            IntegrityError: the ids of the outbox do not fit what the table has.
+            IntegrityError: the ids of the outbox, or the positions of the files, do not fit what the table
+                has; or bytes of the files are damaged.
         """
+        drained = self._drain_outbox(lake, settings, bus)
+        shipped = ship(log_folder(settings), lake, bus, reached=self._reached)
+        return Drained(drained.rows + shipped.rows, (*drained.snapshots, *shipped.snapshots), drained.next_id)
+
+    def _drain_outbox(self, lake: Lakehouse, settings: Settings, bus: EventBus) -> Drained:
         outbox = self.outbox if settings == self.outbox.settings else Outbox(settings)
         table = lake.ensure_schema(TABLE, SCHEMA)
         committer = FencedCommitter(lake, TABLE, SOURCE)
@@ -151,7 +156,7 @@ class PredictionLog:
             self._reached("read")
             if not ids:
                 return Drained(rows, tuple(snapshots), next_id)
-            files = table.write_files(_arrow(records))
+            files = table.write_files(arrow(records))
             self._reached("written")
             offsets = {_PARTITION: ids[-1] + 1}
             snapshots.append(committer.commit(files, committed, offsets))
@@ -207,10 +212,24 @@ def _tell(done: "Future[None]", error: RayplatError | None) -> None:
             done.set_exception(error)
 
 
-def _arrow(records: Sequence[PredictionRecord]) -> pa.Table:
-    columns = {name: [getattr(record, name) for record in records] for name in SCHEMA.names}
-    for name in ("at", "asked_at"):
-        columns[name] = [microseconds(moment) for moment in columns[name]]
-    return pa.table(
-        {f.name: pa.array(columns[f.name], pa.int64() if f.type == _TIME else f.type) for f in SCHEMA}
-    ).cast(SCHEMA)
+class _KeptLog(LocalLog):
+    """A local log whose machine has a keeper of the shipping."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = log_folder(settings)
+        self._keeper = Keeper(folder, settings)
+        super().__init__(folder, sync=settings.serve.log_sync, opened=self._keeper.start)
+
+    def close(self) -> None:
+        super().close()
+        self._keeper.close()
+
+
+def log_folder(settings: Settings) -> Path:
+    """Where the write-ahead files of a platform are on this machine."""
+    return settings.home / "prediction_log"
+
+
+def open_prediction_log(settings: Settings) -> Log:
+    """The log of a replica, of the class that the settings name."""
+    return PredictionLog(settings) if settings.serve.log == "database" else _KeptLog(settings)

@@ -4,6 +4,7 @@ Knows how a question becomes probabilities; it does not know HTTP, nor when a re
 """
 
 import math
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +45,18 @@ Lookup = Callable[[Sequence[Mapping[str, Any]], datetime], Features]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, when it came in (UTC), and the same moment on the clock of `time.perf_counter`, s."""
+    """A question, when it came in (UTC), and the same moment on the clock of `time.perf_counter`, s.
+
+    Attributes:
+        caller, trace_id, key: who asked, in which trace, with which idempotency key, where that is known.
+    """
 
     question: Question
     asked_at: datetime
     begin: float
+    caller: str | None = None
+    trace_id: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class Answer:
 
 
 class Predictor:
-    """Answers questions with one model version. One thread at a time.
+    """Answers questions with one model version; threads that ask at once are answered one after the other.
 
     Args:
         endpoint: the endpoint's name.
@@ -85,6 +93,7 @@ class Predictor:
         self.inputs = tuple(inputs)
         self._network = network
         self._lookup = lookup
+        self._lock = threading.Lock()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         """Predict every instance of questions that are all of the same time.
@@ -95,8 +104,9 @@ class Predictor:
             BugError: the network did not give a probability for each instance.
         """
         instances = [instance for one in asked for instance in one.question.instances]
-        found = self._lookup(instances, asked[0].question.at)
-        probabilities = self._evaluate(found.frame)
+        with self._lock:
+            found = self._lookup(instances, asked[0].question.at)
+            probabilities = self._evaluate(found.frame)
         rows = found.frame.select(self.inputs).to_dicts()
         made = zip(instances, rows, found.provenance, probabilities, strict=True)
         now = time.perf_counter()
@@ -121,6 +131,9 @@ class Predictor:
             provenance=orjson.dumps(sources).decode(),
             probability=probability,
             latency_s=now - asked.begin,
+            caller=asked.caller,
+            trace_id=asked.trace_id,
+            idempotency_key=asked.key,
         )
 
     def _evaluate(self, frame: pl.DataFrame) -> list[float]:

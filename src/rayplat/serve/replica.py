@@ -4,7 +4,8 @@ Knows how a replica comes up (project, verified artifact, online store, log); it
 replicas there are, nor how they are deployed.
 """
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,14 +13,21 @@ from rayplat.core.errors import BugError
 from rayplat.core.project.load import load_project
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
+from rayplat.core.settings import Settings
 from rayplat.core.telemetry import configure_logging
 from rayplat.features.online.opening import open_online
+from rayplat.features.server.process import Where
 from rayplat.features.serving import OnlineFeatures, get_online_features
 from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import read_artifact
+from rayplat.registry.estimators import read_estimator
+from rayplat.serve.admission.admission import open_admission
 from rayplat.serve.as_trained import applied, as_trained
+from rayplat.serve.front.door import Served
+from rayplat.serve.front.listener import Front, Fronted
+from rayplat.serve.front.neighbours import Neighbours
 from rayplat.serve.http import EndpointApp
-from rayplat.serve.prediction_log import PredictionLog
+from rayplat.serve.prediction_log import Log, open_prediction_log
 from rayplat.serve.predictor import Predictor, build_network
 from rayplat.serve.request import form_of
 from rayplat.serve.spec import EndpointSpec
@@ -38,7 +46,49 @@ class Replica:
 
 
 def build_app(spec: EndpointSpec) -> EndpointApp:
-    """Everything of a replica but Ray: load, verify, open.
+    """Everything of a replica but Ray: load, verify, open, and listen where the settings want a front.
+
+    Raises:
+        UserError: the port of the front cannot be had.
+        UnavailableError: tokens cannot be read.
+        RayplatError: as `build_served`.
+    """
+    served, log = build_served(spec), open_prediction_log(spec.settings)
+    return EndpointApp(
+        predictor=served.predictor,
+        form=served.form,
+        log=log,
+        admission=open_admission(spec.settings),
+        about=served.about,
+        closing=open_front(spec.settings, served, log),
+    )
+
+
+def open_front(settings: Settings, served: Served, log: Log) -> Callable[[], None] | None:
+    """Let a replica listen itself, beside the door of Serve; what ends it, or None where there is no front.
+
+    Raises:
+        UserError: the port cannot be had.
+        UnavailableError: tokens cannot be read.
+    """
+    if not settings.serve.front_port:
+        return None
+    # The decisions of one door are made on one thread.
+    admission = open_admission(settings)
+    near = Neighbours(settings.home / "front" / socket.gethostname())
+    where = Where(settings.serve.host, settings.serve.front_port)
+    front = Front(Fronted(served, admission, log, near), where)
+    front.start()
+
+    def close() -> None:
+        front.close()
+        admission.close()
+
+    return close
+
+
+def build_served(spec: EndpointSpec) -> Served:
+    """What a replica answers with: the project, the verified artifact, the online store.
 
     Raises:
         ProjectError: the project does not load here.
@@ -51,22 +101,22 @@ def build_app(spec: EndpointSpec) -> EndpointApp:
     declared = declared_model(load_project(spec.project), spec.model)
     tensors, manifest = read_artifact(spec.artifact_uri, spec.manifest_sha256)
     model = as_trained(declared, manifest, applied(FeatureVersions(spec.settings)))
+    estimator = read_estimator(spec.artifact_uri, manifest, spec.manifest_sha256)
     online = open_online(spec.settings)
 
     def lookup(instances: Sequence[Mapping[str, Any]], at: datetime) -> OnlineFeatures:
         return get_online_features(online, model.features, instances, at)
 
-    return EndpointApp(
+    return Served(
         predictor=Predictor(
             endpoint=spec.endpoint,
             model=spec.model,
             version=spec.version,
             inputs=manifest.inputs,
-            network=build_network(model, tensors, manifest),
+            network=estimator or build_network(model, tensors, manifest),
             lookup=lookup,
         ),
         form=form_of(model),
-        log=PredictionLog(spec.settings),
         about={"manifest_sha256": spec.manifest_sha256, "deployment": spec.fingerprint()},
     )
 

@@ -261,5 +261,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
 
 def _shown(value: Any) -> str:
     """A value for a message: short, whatever was sent."""
-    text = orjson.dumps(value).decode()
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # deeper nested than is written, though not than is read
+        text = f"a deeply nested {'list' if isinstance(value, list) else 'object'}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

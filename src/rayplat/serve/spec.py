@@ -35,7 +35,7 @@ class EndpointSpec:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything above: equal for an endpoint that need not be deployed again."""
-        scale = self.autoscale
+        scale, door = self.autoscale, self.settings.serve
         told = [
             self.settings.database,
             self.settings.warehouse,
@@ -48,5 +48,7 @@ class EndpointSpec:
             self.artifact_uri,
             self.manifest_sha256,
             [scale.least, scale.most, scale.cpus, scale.gpus],
+            # Who is let in, and what an answer promises: replicas that hold to older settings are replaced.
+            [door.auth, door.jwt_keys, door.jwt_issuer, door.jwt_audience, door.log, door.log_sync],
         ]
         return hashlib.sha256(orjson.dumps(told)).hexdigest()

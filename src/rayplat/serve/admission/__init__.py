@@ -1,0 +1,1 @@
+"""Who may ask, how much, and what happens when too many do."""

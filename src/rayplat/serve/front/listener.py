@@ -1,0 +1,145 @@
+"""The listener: a thread with an event loop, and the sockets that a replica answers on.
+
+Knows binding, and an end that loses no answer that was begun; it does not know paths.
+
+On the port that all may reach, every replica of a machine listens (SO_REUSEPORT), and the kernel spreads
+connections over them. On a port of the loopback that is its own, a replica is asked by its neighbours.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rayplat.core.errors import UnavailableError
+from rayplat.features.server.process import Where, listen
+from rayplat.serve.admission.admission import Admission
+from rayplat.serve.front.connection import STALLED_S, Connection, Shared
+from rayplat.serve.front.door import Door, Served
+from rayplat.serve.front.neighbours import Neighbours
+from rayplat.serve.front.turn import Turn
+from rayplat.serve.prediction_log import Log
+
+DRAIN_S = 10.0
+"""How long answers that were begun may take at the end."""
+
+_BACKLOG = 1024
+_STARTED_WITHIN_S = 10.0
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Fronted:
+    """What a front answers with. `log` and `admission` are closed by who made them."""
+
+    served: Served
+    admission: Admission
+    log: Log
+    neighbours: Neighbours | None = None
+
+
+class Front:
+    """The listeners of one replica, on a thread of their own.
+
+    Args:
+        where: the address that all may reach; port 0: a free one.
+        stalled_s: how long the rest of a request may take to arrive.
+    """
+
+    def __init__(self, fronted: Fronted, where: Where, stalled_s: float = STALLED_S) -> None:
+        self._fronted = fronted
+        self._stalled_s = stalled_s
+        # `workers` asks for SO_REUSEPORT.
+        self._public = listen(Where(where.host, where.port, workers=2))
+        self._private = listen(Where(_LOOPBACK, 0))
+        self.port = int(self._public.getsockname()[1])
+        self.private_port = int(self._private.getsockname()[1])
+        self._begun = threading.Event()
+        self._ended: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="front", daemon=True)
+
+    def start(self) -> None:
+        """Answer from now on.
+
+        Raises:
+            UnavailableError: the event loop did not start.
+        """
+        self._thread.start()
+        if not self._begun.wait(_STARTED_WITHIN_S):
+            raise UnavailableError("the front has not started", "look at the replica's log")
+
+    def close(self) -> None:
+        """Take no more connections, answer what was asked, and end. May be called twice."""
+        self._ended()
+        self._thread.join(DRAIN_S + 5)
+
+    def _run(self) -> None:
+        import uvloop
+
+        uvloop.run(self._answer())
+
+    async def _answer(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = asyncio.Event()
+        fronted = self._fronted
+        turn = Turn(
+            fronted.served.form, fronted.served.predictor.answer, fronted.log, fronted.admission.waited
+        )
+        near = fronted.neighbours
+        public, private = self._doors(turn, near)
+        shared = (public, private)
+        servers = [
+            await loop.create_server(lambda one=one: Connection(one), sock=sock, backlog=_BACKLOG)  # type: ignore[misc]
+            for one, sock in zip(shared, (self._public, self._private), strict=True)
+        ]
+        self._ended = lambda: loop.is_closed() or loop.call_soon_threadsafe(end.set)
+        if near is not None:
+            near.tell(fronted.served.predictor.endpoint, self.private_port)
+        sweeper = asyncio.create_task(self._sweep(shared))
+        self._begun.set()
+        await end.wait()
+        if near is not None:
+            near.withdraw()
+        sweeper.cancel()
+        for server in servers:
+            server.close()
+        await _drain(shared)
+        turn.close()
+
+    def _doors(self, turn: Turn, near: Neighbours | None) -> tuple[Shared, Shared]:
+        """What public and private connections share: a neighbour's request is not passed on again."""
+        fronted = self._fronted
+        both: list[Shared] = []
+
+        def alone() -> bool:
+            return sum(len(one.open) for one in both) == 1
+
+        passed = None if near is None else near.ask
+        both.extend(
+            Shared(Door(fronted.served, fronted.admission, turn, alone, elsewhere).answer)
+            for elsewhere in (passed, None)
+        )
+        return both[0], both[1]
+
+    async def _sweep(self, shared: tuple[Shared, ...]) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._stalled_s / 4))
+            for one in shared:
+                one.sweep(time.monotonic(), self._stalled_s)
+
+
+async def _drain(shared: tuple[Shared, ...]) -> None:
+    """Answer what has been asked, tell that it was the last, and close."""
+    for one in shared:
+        one.draining = True
+    deadline = time.monotonic() + DRAIN_S
+    while any(one.open for one in shared) and time.monotonic() < deadline:
+        for one in shared:
+            for connection in list(one.open):
+                if connection.idle:
+                    connection.close()
+        await asyncio.sleep(0.01)
+    for one in shared:
+        for connection in list(one.open):
+            connection.close()

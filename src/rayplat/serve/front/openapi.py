@@ -1,0 +1,127 @@
+"""The OpenAPI document of an endpoint, with the columns of its own model.
+
+Knows JSON Schema and OpenAPI 3.1; it does not know how a request is answered.
+"""
+
+from typing import Any
+
+from rayplat.core.project.table import Column
+from rayplat.serve.request import MAX_INSTANCES, RequestForm
+
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "int32": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "int64": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+    "float32": {"type": "number"},
+    "float64": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "binary": {"type": "string", "contentEncoding": "base64"},
+    "timestamp": {"type": "string", "format": "date-time"},
+}
+_EXAMPLES: dict[str, Any] = {
+    "string": "a",
+    "bool": True,
+    "date": "2013-09-01",
+    "binary": "AA==",
+    "timestamp": "2013-09-01T12:00:00Z",
+}
+_PREDICTION = {
+    "type": "object",
+    "required": ["id", "probability", "positive", "features_of"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^prd_[0-9a-f]{32}$"},
+        "probability": {"type": "number", "minimum": 0, "maximum": 1},
+        "positive": {"type": "boolean"},
+        "features_of": {
+            "type": "object",
+            "description": "view -> event time of the row behind its features, null where there is none",
+            "additionalProperties": {"type": ["string", "null"]},
+        },
+    },
+}
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "faults": {"type": "array", "items": {"type": "string"}},
+    },
+}
+_REFUSALS = {
+    "400": "the body is no JSON",
+    "401": "no valid token",
+    "403": "the token does not allow it",
+    "411": "the body has no stated length",
+    "413": "the body, or the number of instances, is too large",
+    "422": "the body is not what the schema says",
+    "429": "over the caller's limit; Retry-After tells when to ask again",
+    "503": "not now; Retry-After tells when to ask again",
+}
+
+
+def document(name: str, model: str, version: int, form: RequestForm) -> dict[str, Any]:
+    """The document of an endpoint."""
+    refusals = {
+        status: {"description": why, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+        for status, why in _REFUSALS.items()
+    }
+    answer = {
+        "type": "object",
+        "required": ["endpoint", "model", "version", "predictions"],
+        "properties": {
+            "endpoint": {"const": name},
+            "model": {"const": model},
+            "version": {"type": "integer"},
+            "predictions": {"type": "array", "items": _PREDICTION},
+        },
+    }
+    operation = {
+        "operationId": "predict",
+        "summary": f"Predictions of {model}",
+        "parameters": [
+            {"name": "traceparent", "in": "header", "required": False, "schema": {"type": "string"}},
+        ],
+        "requestBody": {"required": True, "content": {"application/json": _asked(form)}},
+        "responses": {
+            "200": {"description": "predictions", "content": {"application/json": {"schema": answer}}},
+            **refusals,
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": name, "version": str(version)},
+        "paths": {f"/v1/endpoints/{name}/predict": {"post": operation}},
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+        "security": [{}, {"bearer": []}],
+    }
+
+
+def _asked(form: RequestForm) -> dict[str, Any]:
+    instance = {
+        "type": "object",
+        "properties": {name: _schema(column) for name, column in form.columns.items()},
+        "required": list(form.needed),
+        "additionalProperties": False,
+    }
+    rows = {"type": "array", "items": instance, "minItems": 1, "maxItems": MAX_INSTANCES}
+    schema = {
+        "type": "object",
+        "required": ["instances"],
+        "additionalProperties": False,
+        "properties": {"instances": rows, "at": {"type": ["string", "null"], "format": "date-time"}},
+    }
+    example = {name: _EXAMPLES.get(form.columns[name].type, 1) for name in form.needed}
+    return {"schema": schema, "example": {"instances": [example]}}
+
+
+def _schema(column: Column) -> dict[str, Any]:
+    schema = dict(_SCHEMAS.get(column.type, {}))
+    if column.nullable and "type" in schema:
+        schema["type"] = [schema["type"], "null"]
+    if column.description:
+        schema["description"] = column.description
+    return schema

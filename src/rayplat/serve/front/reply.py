@@ -1,0 +1,71 @@
+"""Replies: status, headers and body as bytes on the wire.
+
+Knows how an answer and a problem document (RFC 9457) are written; it does not know what they tell.
+"""
+
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from rayplat.core.errors import NotFoundError, UnavailableError, UserError
+from rayplat.core.telemetry import get_logger
+from rayplat.features.server.faults import PROBLEM, RefusedError, problem
+from rayplat.serve.admission.decision import Refused
+from rayplat.serve.request import RequestError
+
+JSON = b"application/json"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_FIRST = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\ncontent-type: ".encode() for s in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered; `more` is further header lines, each ended with CRLF."""
+
+    body: bytes
+    status: int = 200
+    kind: bytes = JSON
+    more: bytes = b""
+
+    def wire(self, *, close: bool, bodiless: bool = False) -> bytes:
+        """The bytes on the wire.
+
+        Args:
+            close: whether the connection is closed after it.
+            bodiless: an answer to HEAD.
+        """
+        ending = b"connection: close\r\n\r\n" if close else b"\r\n"
+        length = b"\r\ncontent-length: %d\r\n" % len(self.body)
+        body = b"" if bodiless else self.body
+        return b"".join((_FIRST[self.status], self.kind, length, self.more, ending, body))
+
+
+def refused(refusal: Refused) -> Reply:
+    """A request that admission did not let in (RFC 6750, section 3; RFC 9110, section 10.2.3)."""
+    more = (
+        b'www-authenticate: Bearer realm="rayplat"\r\n' if refusal.status == HTTPStatus.UNAUTHORIZED else b""
+    )
+    if refusal.retry_after_s is not None:
+        more += b"retry-after: %d\r\n" % max(1, math.ceil(refusal.retry_after_s))
+    return Reply(problem(refusal.status, refusal.problem), refusal.status, PROBLEM, more)
+
+
+def reply_to(error: BaseException) -> Reply:
+    """What was raised, as a problem document: no traces, no inner state.
+
+    A view that was never materialized is the server's affair (503): the caller asked for what is declared.
+    """
+    if isinstance(error, RefusedError):
+        more = f"allow: {error.allow}\r\n".encode() if error.allow else b""
+        return Reply(problem(error.status, error.detail), error.status, PROBLEM, more)
+    if isinstance(error, RequestError):
+        told = problem(error.status, "the request cannot be answered", faults=error.faults)
+        return Reply(told, error.status, PROBLEM)
+    if isinstance(error, UnavailableError | NotFoundError):
+        get_logger("serve.front").error("unavailable", error=str(error))
+        told = problem(503, "the endpoint cannot answer now: ask again in a moment")
+        return Reply(told, 503, PROBLEM, b"retry-after: 1\r\n")
+    if isinstance(error, UserError):
+        return Reply(problem(422, "the request cannot be answered", faults=[error.what]), 422, PROBLEM)
+    get_logger("serve.front").error("a request failed", exc_info=error)
+    return Reply(problem(500, "the endpoint failed; its log says why"), 500, PROBLEM)

@@ -1,0 +1,1 @@
+"""The prediction log on local disks: write-ahead files, and how they reach the lakehouse."""
