@@ -88,6 +88,67 @@ LAUNCHER: list[tuple[str, str, Change]] = [
 ]
 
 
+_ASKS = "ray health-check"
+# Places where the head's commands speak of the token: part of the command, what is changed, what is told.
+HEAD: list[tuple[str, str, str, str]] = [
+    (
+        "head.env.sh) &&",
+        "export RAY_AUTH_MODE=token ",
+        "export ",
+        "rayplat-head.service: `exec ray start --head`",
+    ),
+    ("head.env.sh) &&", "RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled", "without token authentication"),
+    ("head.env.sh) &&", "export RAY_AUTH_MODE=token", "RAY_AUTH_MODE=token; export", "without token"),
+    ("head.env.sh) &&", "ulimit -n 65536", "export RAY_AUTH_MODE=disabled", "without token"),
+    ("head.env.sh) &&", "$HOME/.ray/auth_token", "/tmp/token", "reads another token"),
+    ("head.env.sh) &&", "ulimit -n 65536", "export RAY_AUTH_TOKEN=abc", "the token itself"),
+    (
+        "> $HOME/.rayplat/rayplat-head.sh",
+        ". $HOME/.rayplat/head.env.sh",
+        "",
+        "rayplat-head.service: `exec ray",
+    ),
+    ("> $HOME/.rayplat/rayplat-head.sh", "exec ray start", "echo", "the head: nothing starts Ray"),
+    ("> $HOME/.rayplat/rayplat-costs.sh", ". $HOME/.rayplat/head.env.sh", "", "rayplat-costs.service: `exec"),
+    ("tee /etc/systemd/system/rayplat-head", "rayplat-head.sh", "other.sh", "is not written down"),
+    ("> $HOME/.rayplat/rayplat-head.sh", "host=127.0.0.1", "host 0.0.0.0", "listens on all interfaces"),
+    (_ASKS, "RAY_AUTH_MODE=token", "", "the head: `do env RAY_AUTH_TOKEN_PATH"),
+]
+
+
+@pytest.mark.parametrize("target", ["aws", "gcp"])
+@pytest.mark.parametrize(("place", "old", "new", "told"), HEAD, ids=[f"{c[0][:20]} {c[2]}" for c in HEAD])
+def test_the_token_is_asked_of_each_place_by_itself(
+    target: str, place: str, old: str, new: str, told: str
+) -> None:
+    document = _document(target)
+    commands = document["head_start_ray_commands"]
+    (at,) = [at for at, command in enumerate(commands) if place in command]
+    assert old in commands[at]
+    commands[at] = commands[at].replace(old, new)
+    assert any(told in fault for fault in _failures(check_launcher_security(target, document)))
+
+
+def test_only_the_question_holds_the_token_and_every_service_is_told() -> None:
+    document = _document("aws")
+    document["head_start_ray_commands"] = [
+        command if _ASKS in command else command.replace("RAY_AUTH_MODE=token", "")
+        for command in document["head_start_ray_commands"]
+    ]
+    faults = [
+        fault for fault in _failures(check_launcher_security("aws", document)) if "without token" in fault
+    ]
+    for unit in ("rayplat-head", "rayplat-recorder", "rayplat-costs"):
+        assert any(f"{unit}.service" in fault for fault in faults)
+
+
+def test_start_commands_that_are_no_shell_are_told() -> None:
+    document = _document("aws")
+    document["worker_start_ray_commands"].append("echo 'open")
+    (fault,) = _failures(check_launcher_security("aws", document))
+    assert "the worker's start commands are no shell" in fault
+
+
 def _config(document: Any) -> Any:
     return document["available_node_types"]["cpu"]["node_config"]
 

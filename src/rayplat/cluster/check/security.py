@@ -5,10 +5,15 @@ Knows what Ray's own defaults leave open; it does not know how a file was made.
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from rayplat.cluster.check.finding import Finding, failed, passed
+from rayplat.cluster.check.shell import Start, home, starts, unit_starts, written
 
+_TOKEN = "~/.ray/auth_token"  # noqa: S105  # a path, not a token
+_BUILT_IN = ("exit", "set", "ulimit", "umask")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _WORLD = ("0.0.0.0/0", "::/0")
 _NIGHTLY = re.compile(r"nightly|/latest/|\.dev\d|:latest\b")
 
@@ -35,15 +40,14 @@ def check_launcher_security(
 
 
 def _launcher_faults(document: dict[str, Any], dashboard_open: bool) -> Iterator[str]:
-    # A head's commands write its services down piece by piece; what counts is what they say together.
-    for command in (" ".join(document[f"{role}_start_ray_commands"]) for role in ("head", "worker")):
-        if "RAY_AUTH_MODE=token" not in command:
-            yield "a node starts without token authentication"
-        if "--dashboard-host=0.0.0.0" in command and not dashboard_open:
-            yield "the dashboard listens on all interfaces"
+    for role in ("head", "worker"):
+        try:
+            yield from _start_faults(role, document[f"{role}_start_ray_commands"], dashboard_open)
+        except ValueError as error:
+            yield f"the {role}'s start commands are no shell: {error}"
     if not any("chmod 600" in command and "auth_token" in command for command in document["setup_commands"]):
         yield "the token file is not made unreadable for others"
-    if "~/.ray/auth_token" not in document["file_mounts"]:
+    if _TOKEN not in document["file_mounts"]:
         yield "the token is not delivered to the nodes"
     installs = [command for command in document["setup_commands"] if "pip install" in command]
     pinned = [
@@ -54,6 +58,43 @@ def _launcher_faults(document: dict[str, Any], dashboard_open: bool) -> Iterator
     if _NIGHTLY.search(" ".join(installs)):
         yield "a nightly or a moving version is installed"
     yield from _world(document)
+
+
+def _start_faults(role: str, commands: list[str], dashboard_open: bool) -> Iterator[str]:
+    """Each start is asked by itself: a token that one command is given opens nothing for another."""
+    files = written(commands)
+    # Ray's launcher gives each command a shell of its own.
+    direct = [start for command in commands for start in starts(command, files)]
+    units = unit_starts(files)
+    if not any(start.runs("ray", "start") for start in (*direct, *chain(*units.values()))):
+        yield f"the {role}: nothing starts Ray"
+    for path, found in units.items():
+        if not found:
+            yield f"{path}: what it runs is not written down"
+        for start in found:
+            if start.words[0] not in _BUILT_IN:
+                yield from (f"{path}: {fault}" for fault in _token_faults(start))
+            yield from _dashboard_faults(start, dashboard_open)
+    for start in direct:
+        if start.runs("ray", "start") or start.runs("ray", "health-check"):
+            yield from (f"the {role}: {fault}" for fault in _token_faults(start))
+        yield from _dashboard_faults(start, dashboard_open)
+
+
+def _token_faults(start: Start) -> Iterator[str]:
+    program = " ".join(start.words[:4])
+    if start.variables.get("RAY_AUTH_MODE") != "token":
+        yield f"`{program}` starts without token authentication"
+    if "RAY_AUTH_TOKEN" in start.variables:
+        yield f"`{program}` is given the token itself, which the written file then holds"
+    if home(start.variables.get("RAY_AUTH_TOKEN_PATH", _TOKEN)) != home(_TOKEN):
+        yield f"`{program}` reads another token than the one that is delivered"
+
+
+def _dashboard_faults(start: Start, dashboard_open: bool) -> Iterator[str]:
+    said = re.search(r"--dashboard-host[= ](\S+)", " ".join(start.words))
+    if said and said[1] not in _LOOPBACK and not dashboard_open:
+        yield "the dashboard listens on all interfaces"
 
 
 def _world(value: Any) -> Iterator[str]:
