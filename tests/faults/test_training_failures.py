@@ -88,6 +88,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_rows(tmp_path):
     assert {about["step"] for _, about in kept} == {step}
 
 
+@pytest.mark.slow  # quickly, in one process: tests/train/test_step.py
 def test_steps_without_a_number_are_skipped_by_policy_until_there_are_too_many(tmp_path):
     policy = {"on_failure": {"bad_loss": "skip", "skip_at_most": 2}}
     group = train(tmp_path / "two", {"nan_at": [5, 20], "training": policy})
@@ -101,7 +102,8 @@ def test_steps_without_a_number_are_skipped_by_policy_until_there_are_too_many(t
     assert "skip_at_most is 2" in what
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+# One worker alone quickly: tests/train/test_step.py.
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_memory_that_runs_out_halves_the_micro_batch_and_changes_no_sum(tmp_path, undisturbed, workers):
     group = train(tmp_path, {"rows_in_memory": 12}, workers)
     assert group.outcome is not None
@@ -114,6 +116,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_no_sum(tmp_path
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.slow  # what is decided: tests/train/failures/test_decisions.py
 def test_memory_for_not_even_the_smallest_micro_batch_stops_the_run(tmp_path):
     asked = {"rows_in_memory": 4, "training": {"on_failure": {"smallest_micro_batch": 8}}}
     what, _ = told(tmp_path, asked)
@@ -152,24 +155,29 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, undistur
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=TOLERANCE, rtol=0)
 
 
-def test_a_full_disk_costs_checkpoints_and_no_training_until_too_many_have_failed(tmp_path, undisturbed):
-    keep = {"checkpoints": {"every_steps": 3}}
+def test_a_full_disk_costs_checkpoints_and_no_training(tmp_path, undisturbed):
     asked = {
         "full_disk": [4, 13],
-        "training": keep | {"on_failure": {"failed_checkpoints": 5}},
+        "training": {"checkpoints": {"every_steps": 3}} | {"on_failure": {"failed_checkpoints": 5}},
         "sleep_s": 0.02,
     }
-    group = train(tmp_path / "some", asked)
+    group = train(tmp_path, asked)
     assert any("could not be written, training goes on" in text for text in group.told)
-    np.testing.assert_allclose(losses(tmp_path / "some"), losses(undisturbed), atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run_when_too_many_checkpoints_have_failed(tmp_path):
+    keep = {"checkpoints": {"every_steps": 3}}
     asked = {"full_disk": [4, STEPS], "training": keep | {"on_failure": {"failed_checkpoints": 1}}}
-    what, _ = told(tmp_path / "all", asked | {"sleep_s": 0.02})
+    what, _ = told(tmp_path, asked | {"sleep_s": 0.02})
     assert "2 checkpoints in a row could not be written, and failed_checkpoints is 1" in what
-    found = checkpoints_of(f"file://{tmp_path}/all/run").latest()
+    found = checkpoints_of(f"file://{tmp_path}/run").latest()
     assert found is not None
     assert found.step == 3  # the one from before the disk was full stands
 
 
+@pytest.mark.slow  # quickly, without a group: tests/train/goodput
 def test_the_accounts_add_up_over_both_calls_of_a_run(tmp_path):
     told(tmp_path, {"nan_at": [14]}, workers=1)
     first = kept_report(f"file://{tmp_path}/run")

@@ -19,11 +19,12 @@ class SharedLoss:
     """
 
     def __init__(self, part: Tensor, world: int) -> None:
-        self.value = part.detach().float().reshape(1).clone()
+        self.value = part.detach().float().reshape(1)
         self.work: Any = None
         self._world = world
         self._host: tuple[Tensor, Any] | None = None
         if world > 1:
+            self.value = self.value.clone()  # the exchange writes into it
             self.work = torch.distributed.all_reduce(self.value, async_op=True)
         if self.value.is_cuda:
             self._copy_early()

@@ -28,6 +28,7 @@ from rayplat.train.checkpoint import Checkpoint, CheckpointFolder
 from rayplat.train.checkpoints.writer import SaveHandle
 from rayplat.train.goodput.spending import Spent
 from rayplat.train.goodput.stopwatch import Stopwatch
+from rayplat.train.input.order import SampleOrder
 from rayplat.train.live_state import LiveState
 from rayplat.train.loss import SharedLoss
 from rayplat.train.metrics import all_metrics
@@ -69,6 +70,8 @@ class TrainRun:
         inputs: the names of the inputs, in order.
         seed: the model's seed.
         live: the state that a step changes, and how far the run is.
+        world_size: how many workers train.
+        rank: this worker's number, from 0.
         training: how the model declares that it is trained.
         watch: this worker's account of its time.
         note: tells whoever follows the run of something in words.
@@ -114,7 +117,8 @@ class TrainRun:
         self._saves = Saves(self.training.on_failure, note)
         if self.live.micro_batch is None:
             self.live.micro_batch = self.training.micro_batch
-        self._order: tuple[int, np.ndarray[Any, Any]] | None = None
+        # Asked several times a step, and Accelerate makes a new object of its state for each answer.
+        self.world_size, self.rank = int(accelerator.num_processes), int(accelerator.process_index)
 
     @property
     def network(self) -> nn.Module:
@@ -130,16 +134,6 @@ class TrainRun:
     def history(self) -> dict[str, list[tuple[int, float]]]:
         """By curve, its points so far."""
         return self.live.history
-
-    @property
-    def world_size(self) -> int:
-        """How many workers train."""
-        return int(self.accelerator.num_processes)
-
-    @property
-    def rank(self) -> int:
-        """This worker's number, from 0."""
-        return int(self.accelerator.process_index)
 
     @property
     def rows(self) -> int:
@@ -166,16 +160,19 @@ class TrainRun:
         live, device = self.live, self.accelerator.device
         if epoch > live.epoch:
             live.epoch, live.batch = epoch, 0
-        batches = np.array_split(self._permutation(epoch), self.batches(batch_size))
-        first = live.batch if epoch == live.epoch else len(batches)
-        for at, batch in enumerate(batches[first:], first):
+        order = SampleOrder(self.rows, batch_size, self.seed)
+        first = live.batch if epoch == live.epoch else order.batches
+        permutation = order.permutation(epoch)
+        for at in range(first, order.batches):
             self._between_steps()
             self.watch.enter(Spent.INPUT)
             step = live.step
             seed_step(self.seed, epoch, at, self.rank)
-            self._global_rows = len(batch)
-            mine = torch.from_numpy(np.array_split(batch, self.world_size)[self.rank])
-            x, y = (rows.index_select(0, mine).to(device) for rows in (self._x, self._y))
+            self._global_rows = order.size(at)
+            mine = torch.from_numpy(order.share(permutation, at, self.rank, self.world_size))
+            x, y = self._x.index_select(0, mine), self._y.index_select(0, mine)
+            if device.type != "cpu":
+                x, y = x.to(device), y.to(device)
             self.watch.begin_step()
             yield x, y
             if live.step == step:  # no optimizer of ours has told that the step is done
@@ -188,11 +185,6 @@ class TrainRun:
         if every and live.step and live.step % every == 0 and live.step != self._saves.newest:
             self.save()
         self._boundary(self)
-
-    def _permutation(self, epoch: int) -> np.ndarray[Any, Any]:
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.rows)
-        return self._order[1]
 
     def note_loss(self, loss: Tensor) -> None:
         """Note the step's loss, as `global_mean` gave it; its mean over all ranks is a point of the curve.

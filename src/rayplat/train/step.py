@@ -85,22 +85,31 @@ def _gradients(run: Stepping, network: Any, optimizer: Any, batch: Sequence[Tens
     _own(run, optimizer).zero_grad()
     run.drop_loss()
     parts = micro_batches(len(batch[0]), run.live.micro_batch)
+    plain = _hands_on(run)
     total: Tensor | None = None
     for rows in parts:
         last = rows is parts[-1]
         with contextlib.nullcontext() if last else _held_back(run.accelerator, network):
-            loss = run.global_mean(losses(network, *(tensor[rows] for tensor in batch)).float())
+            taken = batch if len(parts) == 1 else [tensor[rows] for tensor in batch]
+            loss = run.global_mean(losses(network, *taken).float())
             total = loss.detach() if total is None else total + loss.detach()
             if last:
                 run.note_loss(total)
-            run.accelerator.backward(loss)
+            if plain:
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                run.accelerator.backward(loss)
+
+
+def _hands_on(run: Stepping) -> bool:
+    """Whether Accelerate has nothing of its own to do in a step: no scaling, no engine. Its wrappers would
+    divide the loss by one, and look through all of `sys.path` for a package, a tenth of a small step."""
+    return run.accelerator.scaler is None and run.training.strategy != "deepspeed"
 
 
 def _own(run: Stepping, optimizer: Any) -> Any:
-    """The optimizer without Accelerate's wrapper, where that would only hand on: it looks through all of
-    `sys.path` for a package in each step, which takes a tenth of a small one."""
-    hands_on = run.accelerator.scaler is None and run.training.strategy != "deepspeed"
-    return getattr(optimizer, "optimizer", optimizer) if hands_on else optimizer
+    """The optimizer without Accelerate's wrapper, where that would only hand on."""
+    return getattr(optimizer, "optimizer", optimizer) if _hands_on(run) else optimizer
 
 
 def _held_back(accelerator: Accelerator, network: Any) -> contextlib.AbstractContextManager[Any]:

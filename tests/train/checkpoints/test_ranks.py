@@ -40,6 +40,12 @@ def run(tmp_path: Path, world: int, action: str, step: int) -> list[list[str]]:
     return told[0]
 
 
+def test_a_state_of_one_rank_is_cut_for_two(tmp_path):
+    ((_, _, first),) = run(tmp_path, 1, "save", 1)
+    assert run(tmp_path, 2, "load", 2) == [["loaded", "1", first]]
+
+
+@pytest.mark.slow
 def test_a_state_is_cut_anew_for_one_two_three_ranks_and_back(tmp_path):
     ((_, _, first),) = run(tmp_path, 1, "save", 1)
     loaded, saved = run(tmp_path, 2, "save", 2)

@@ -44,6 +44,11 @@ class SampleOrder:
         """The epoch of a step, and the batch in it."""
         return divmod(step, self.batches)
 
+    def size(self, batch: int) -> int:
+        """How many rows a global batch has."""
+        begin, end = _part(self.rows, self.batches, batch)
+        return end - begin
+
     def share(self, epoch: Numbers, batch: int, rank: int, world: int) -> Numbers:
         """A rank's slice of a global batch: slices are disjoint, make up the batch, and differ by one row.
 
