@@ -1,10 +1,11 @@
 """Tune every model of the project that declares a space, and register the best of each as its candidate.
 
-ray job submit --working-dir . -- python jobs/tune.py --project examples/flights
+ray job submit --working-dir . -- python jobs/tune.py --project PROJECT
 """
 
 from job import run_job
 
+from rayplat.core.errors import UserError
 from rayplat.core.project.project import Project
 from rayplat.features.training_set import build_training_set
 from rayplat.tuning.caps import Caps
@@ -17,7 +18,12 @@ TRIALS = 50
 def tune(platform: Platform, project: Project) -> object:
     done = []
     options = Options(Caps(trials=TRIALS), stopper="asha")
-    for model in (m for m in project.models if m.space is not None):
+    spaced = [model for model in project.models if model.space is not None]
+    if not spaced:
+        raise UserError(
+            f"no model of {project.name} declares what is to be tuned", "give one `space=rp.Space(...)`"
+        )
+    for model in spaced:
         built = build_training_set(platform.lake, model, platform.bus)
         tune_model(platform.settings, project, model, built, model.name, options, print)
         done.append(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from rayplat.console.study_page import sections, write_study_page
 from rayplat.core.project.space import Choice, Float, Space
 from rayplat.tuning.caps import Spent
@@ -35,6 +37,16 @@ def test_the_page_holds_every_plot_and_needs_no_network(tmp_path):
     assert page.count("<svg") == 4
     assert "src=" not in page
     assert "&lt;m&gt;" in page
+
+
+def test_a_value_far_from_all_others_is_told_and_leaves_the_plot_to_them():
+    kept = study(40)
+    usual = replace(kept, trials=tuple(replace(t, values=(-t.number / 40,)) for t in kept.trials))
+    far = KeptTrial(40, COMPLETE, usual.trials[0].params, (-1e6,))
+    history = sections(replace(usual, trials=(*usual.trials, far)))[0]
+    assert "outside of the plot: 1." in history.sentences[0]
+    assert "41 complete" in history.sentences[0]
+    assert "outside" not in sections(usual)[0].sentences[0]
 
 
 def test_a_study_without_a_complete_trial_has_a_page_that_says_so():

@@ -162,3 +162,18 @@ def test_tpe_takes_in_trials_of_an_earlier_sitting_and_failed_ones():
         params = RandomSearch(SPACE).ask(number)
         search.tell(number, params, None if number % 5 == 0 else [params["lr"]])
     assert set(search.ask(20)) >= {"kind", "lr"}
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_tpe_ranks_a_stopped_trial_below_every_complete_one_whatever_it_last_reported(stopped):
+    search = TpeSearch(SPACE, seed=1)
+    for number in range(60):
+        params = search.ask(number) if number % 2 else RandomSearch(SPACE).ask(number)
+        if params["kind"] == "net":
+            search.tell(number, params, [1.0 + abs(math.log10(params["lr"]) + 3)])
+        elif stopped:  # looked best where it was stopped
+            search.tell_stopped(number, params, {1: 0.5, 3: math.nan if number % 3 else -9.0})
+        else:
+            search.tell(number, params, [-9.0])
+    nets = sum(search.ask(number)["kind"] == "net" for number in range(60, 72))
+    assert nets >= 7 if stopped else nets <= 3

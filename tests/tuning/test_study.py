@@ -167,3 +167,29 @@ def test_a_new_study_begins_with_what_earlier_ones_found(database):
     sit(database, trials=2, name="new", warm=True, search=lambda t: Listening(SPACE))
     assert sum(number < 0 for number in told) == 30
     assert [s.name for s in list_studies(database)] == ["earlier", "new"]
+
+
+def test_the_search_hears_a_stopped_trials_reports_now_in_a_later_sitting_and_in_a_warm_study(database):
+    heard = []
+
+    class Listening(RandomSearch):
+        def tell_stopped(self, number, params, reports):
+            heard.append((number, params["x"], reports))
+
+    def tried(trial):
+        for _ in range(9):
+            trial.report(abs(trial.params["x"]))
+        return abs(trial.params["x"])
+
+    def listen(name, trials, **more):
+        heard.clear()
+        sit(database, tried, trials, name=name, search=lambda t: Listening(SPACE), **more)
+        return list(heard)
+
+    high = (Objective("auc", higher_is_better=True),)
+    first = listen("s", 20, stopper=Asha(), objectives=high)
+    stopped = [t for t in read_study(database, "s").trials if t.state == "stopped"]
+    assert [n for n, _, _ in first] == [t.number for t in stopped]
+    assert all(set(r.values()) == {-abs(x)} and list(r) == list(range(1, len(r) + 1)) for _, x, r in first)
+    assert listen("s", 20, stopper=Asha(), objectives=high) == first
+    assert [one[1:] for one in listen("warm", 0, warm=True, objectives=high)] == [one[1:] for one in first]

@@ -4,6 +4,7 @@ Knows how a study is drawn; it does not know how trials are chosen or run.
 """
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from rayplat.tuning.journal import COMPLETE, KeptStudy, KeptTrial
 from rayplat.tuning.pareto import front, minimised
 
 _BEST_SHOWN = 10
+_SPREADS = 4.0  # a value further above the median than so many times from the best to it is out of the plot
+_LOG_BELOW = 0.2
 
 
 def write_study_page(path: Path, study: KeptStudy) -> Path:
@@ -32,7 +35,7 @@ def sections(study: KeptStudy) -> list[Section]:
     if not complete:
         return [Section("History", ("No trial is complete yet.",))]
     best = front(study)
-    found = [Section("History", (f"The best so far: trial {best[0].number}.",), _history(study, complete))]
+    found = [Section("History", _told(study, complete, best[0]), _history(study, complete))]
     shares = importances(study)
     if shares:
         name, share = next(iter(shares.items()))
@@ -40,7 +43,7 @@ def sections(study: KeptStudy) -> list[Section]:
             Section("Importance", (f"{name} explains {share:.0%} of what the trials show.",), _bars(shares))
         )
     if len({n for t in complete for n in t.params}) > 1:
-        found.append(Section("Parallel coordinates", (), _parallel(study, complete)))
+        found.append(Section("Parallel coordinates", ("Blue: the best tenth.",), _parallel(study, complete)))
     if len(study.objectives) > 1:
         text = f"{len(best)} trials that no other one beats."
         found.append(Section("Pareto front", (text,), _pareto(study, complete, best)))
@@ -53,6 +56,25 @@ def sections(study: KeptStudy) -> list[Section]:
     columns = ("trial", *(o.name for o in study.objectives), *names)
     found.append(Section("The best trials", (), "", columns, rows))
     return found
+
+
+def _told(study: KeptStudy, complete: list[KeptTrial], best: KeptTrial) -> tuple[str, ...]:
+    states = Counter(t.state for t in study.trials)
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    low, high = _range([t.values[0] for t in complete], higher_is_better=study.objectives[0].higher_is_better)
+    beyond = sum(not low <= t.values[0] <= high for t in complete)
+    tail = f" Far worse and outside of the plot: {beyond}." if beyond else ""
+    return (f"The best so far: trial {best.number}. Trials: {counts}.{tail}",)
+
+
+def _range(values: list[float], *, higher_is_better: bool) -> tuple[float, float]:
+    """The ends of an axis on which values that are far worse than most do not crush the others."""
+    best, middle = (max if higher_is_better else min)(values), float(np.median(values))
+    worst = (min if higher_is_better else max)(values)
+    limit = middle + _SPREADS * (middle - best)
+    worst = max(worst, limit) if higher_is_better else min(worst, limit)
+    margin = 0.05 * abs(worst - best) or 0.05 * abs(best) or 1.0
+    return min(best, worst) - margin, max(best, worst) + margin
 
 
 def _shown(value: Any) -> str:
@@ -69,6 +91,7 @@ def _history(study: KeptStudy, complete: list[KeptTrial]) -> str:
     def draw(axes: Any) -> None:
         axes.scatter([t.number for t in complete], values, s=10, color=FAINT, label="trial")
         axes.step([t.number for t in complete], so_far, where="post", color=MODEL, label="best so far")
+        axes.set_ylim(*_range(values, higher_is_better=objective.higher_is_better))
         axes.set_xlabel("trial")
         axes.set_ylabel(objective.name)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -79,6 +102,7 @@ def _history(study: KeptStudy, complete: list[KeptTrial]) -> str:
 def _bars(shares: dict[str, float]) -> str:
     def draw(axes: Any) -> None:
         names = list(shares)[::-1]
+        axes.set_axisbelow(True)
         axes.barh(names, [shares[n] for n in names], color=MODEL, height=0.6)
         axes.set_xlabel("share explained")
 
@@ -90,6 +114,11 @@ def _parallel(study: KeptStudy, complete: list[KeptTrial]) -> str:
     ranked = sorted(complete, key=lambda t: minimised(t.values, study.objectives), reverse=True)
     x = encoded(ranked, names)
     low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    ends = [_ends(ranked, name) for name in names]
+    # Where most values lie at the foot of their range, they were drawn on a scale of logarithms.
+    low_lying = np.nanmedian(x, axis=0) - low < _LOG_BELOW * (high - low)
+    for at in np.flatnonzero((low > 0) & low_lying):
+        x[:, at], low[at], high[at] = np.log(x[:, at]), np.log(low[at]), np.log(high[at])
     unit = (x - low) / np.where(high > low, high - low, 1.0)
 
     def draw(axes: Any) -> None:
@@ -100,10 +129,24 @@ def _parallel(study: KeptStudy, complete: list[KeptTrial]) -> str:
                 range(len(names)), line, color=MODEL if among else FAINT, alpha=0.9 if among else 0.25, lw=1.0
             )
         axes.set_xticks(range(len(names)), names)
-        axes.set_yticks([0, 1], ["lowest", "highest"])
-        axes.set_title("blue: the best tenth", loc="left", fontsize=10, color="#3c4148")
+        axes.tick_params(axis="x", length=0, pad=16)
+        axes.set_yticks([])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.set_xlim(-0.2, len(names) - 0.8)
+        for at, (bottom, top) in enumerate(ends):
+            axes.text(at, -0.05, bottom, ha="center", va="top", fontsize=9, color="#3c4148")
+            axes.text(at, 1.05, top, ha="center", va="bottom", fontsize=9, color="#3c4148")
 
     return draw_svg(draw, 9.0, 3.2)
+
+
+def _ends(ranked: list[KeptTrial], name: str) -> tuple[str, str]:
+    """What stands at the foot and at the head of a dimension's line."""
+    values = [t.params[name] for t in ranked if t.params.get(name) is not None]
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        return _shown(min(values)), _shown(max(values))
+    first, *others = dict.fromkeys(values)
+    return _shown(first), _shown(others[-1]) if others else ""
 
 
 def _pareto(study: KeptStudy, complete: list[KeptTrial], best: list[KeptTrial]) -> str:
@@ -112,6 +155,11 @@ def _pareto(study: KeptStudy, complete: list[KeptTrial], best: list[KeptTrial]) 
     def draw(axes: Any) -> None:
         axes.scatter([t.values[0] for t in complete], [t.values[1] for t in complete], s=12, color=FAINT)
         axes.scatter([t.values[0] for t in best], [t.values[1] for t in best], s=22, color=RIVAL)
+        limits = [
+            _range([t.values[n] for t in complete], higher_is_better=o.higher_is_better)
+            for n, o in enumerate((first, second))
+        ]
+        axes.set(xlim=limits[0], ylim=limits[1])
         axes.set_xlabel(first.name)
         axes.set_ylabel(second.name)
 

@@ -29,6 +29,10 @@ class Search(Protocol):
         """The values to be minimised that a trial came to; None where it failed."""
         ...
 
+    def tell_stopped(self, number: int, params: Mapping[str, Any], reports: Mapping[int, float]) -> None:
+        """What a trial had reported by step, to be minimised, when it was stopped."""
+        ...
+
 
 class RandomSearch:
     """Values drawn at random, a function of the seed and the trial's number alone."""
@@ -43,6 +47,9 @@ class RandomSearch:
 
     def tell(self, number: int, params: Mapping[str, Any], values: Sequence[float] | None) -> None:
         """What came of a trial changes no draw."""
+
+    def tell_stopped(self, number: int, params: Mapping[str, Any], reports: Mapping[int, float]) -> None:
+        """Nor does what a stopped one reported."""
 
 
 class GridSearch:
@@ -59,6 +66,9 @@ class GridSearch:
 
     def tell(self, number: int, params: Mapping[str, Any], values: Sequence[float] | None) -> None:
         """What came of a trial changes no grid."""
+
+    def tell_stopped(self, number: int, params: Mapping[str, Any], reports: Mapping[int, float]) -> None:
+        """Nor does what a stopped one reported."""
 
 
 class TpeSearch:
@@ -98,12 +108,28 @@ class TpeSearch:
             known = None if values is None else list(values)
             self._study.tell(asked, known, state=state.FAIL if known is None else state.COMPLETE)
         elif values is not None:
-            distributions = {n: self._distribution(self._space.dimensions[n]) for n in params}
-            self._study.add_trial(
-                self._optuna.trial.create_trial(
-                    params=dict(params), distributions=distributions, values=list(values)
-                )
-            )
+            self._add(params, values=list(values))
+
+    def tell_stopped(self, number: int, params: Mapping[str, Any], reports: Mapping[int, float]) -> None:
+        """A pruned trial: TPE ranks it below the complete ones, by how far it came and how it stood there.
+
+        Its last report is no final value: beside those of trials that ended it would count as one, and a
+        setting that was stopped early for a poor start would be judged by epochs it never had.
+        """
+        state = self._optuna.trial.TrialState.PRUNED
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            self._add(params, state=state, intermediate_values=dict(reports))
+            return
+        for step, value in reports.items():
+            asked.report(value, step)
+        self._study.tell(asked, state=state)
+
+    def _add(self, params: Mapping[str, Any], **result: Any) -> None:
+        distributions = {n: self._distribution(self._space.dimensions[n]) for n in params}
+        self._study.add_trial(
+            self._optuna.trial.create_trial(params=dict(params), distributions=distributions, **result)
+        )
 
     def _distribution(self, dimension: Dimension) -> Any:
         made = self._optuna.distributions

@@ -81,6 +81,7 @@ class Sitting:
         self._next = max((t.number for t in kept.trials), default=-1) + 1
         self._search = search(self._next)
         self._params: dict[int, Mapping[str, Any]] = {}
+        self._reports: dict[int, dict[int, float]] = {}
         self._again: list[tuple[int, Mapping[str, Any]]] = []
         self._running: set[int] = set()
         self._exhausted = False
@@ -95,8 +96,8 @@ class Sitting:
             if study.objectives != self._journal.objectives:
                 continue
             for trial in study.trials:
-                if trial.state == COMPLETE and all(math.isfinite(v) for v in trial.values):
-                    self._search.tell(number, trial.params, minimised(trial.values, study.objectives))
+                if trial.state in {COMPLETE, STOPPED}:
+                    self._tell(number, trial.state, trial.params, trial.values, dict(trial.reports))
                     number -= 1
 
     def _take_up(self, kept: KeptStudy) -> None:
@@ -108,13 +109,23 @@ class Sitting:
             if self._stopper is not None:
                 for step, value in trial.reports:
                     self._stopper.goes_on(trial.number, step, self._signs[0] * value)
-            self._search.tell(trial.number, trial.params, self._values(trial.state, trial.values))
+            self._tell(trial.number, trial.state, trial.params, trial.values, dict(trial.reports))
 
-    def _values(self, state: str, values: tuple[float, ...]) -> tuple[float, ...] | None:
+    def _tell(
+        self,
+        number: int,
+        state: str,
+        params: Mapping[str, Any],
+        values: tuple[float, ...],
+        reports: Mapping[int, float],
+    ) -> None:
+        """Tell the search what became of a trial: its values, its reports alone, or that it failed."""
+        if state == STOPPED and len(self._signs) == 1:
+            self._search.tell_stopped(number, params, {s: self._signs[0] * v for s, v in reports.items()})
+            return
         whole = len(values) == len(self._signs) and all(math.isfinite(v) for v in values)
-        if state == FAILED or not whole:
-            return None
-        return minimised(values, self._journal.objectives)
+        known = minimised(values, self._journal.objectives) if state == COMPLETE and whole else None
+        self._search.tell(number, params, known)
 
     def run(self) -> Outcome:
         """Run trials until a cap is reached or all were tried.
@@ -178,6 +189,7 @@ class Sitting:
             if isinstance(told, Reported):
                 reports.append((told.number, told.report))
                 step, value = told.report
+                self._reports.setdefault(told.number, {})[step] = value
                 goes_on = self._stopper is None or self._stopper.goes_on(
                     told.number, step, self._signs[0] * value
                 )
@@ -187,9 +199,8 @@ class Sitting:
                 reports += [(one.number, report) for report in one.reports]
                 ended.append(one)
                 self._running.remove(one.number)
-                self._search.tell(
-                    one.number, self._params.pop(one.number), self._values(one.state, one.values)
-                )
+                heard = self._reports.pop(one.number, {}) | dict(one.reports)
+                self._tell(one.number, one.state, self._params.pop(one.number), one.values, heard)
                 self._count_failures(one)
         if ended:
             share = None if not self._caps.trials else self._spent.trials / self._caps.trials

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayplat.core.errors import UserError
+
 Report = tuple[int, float]
 
 
@@ -55,8 +57,11 @@ class Trial:
 
         Raises:
             TrialStoppedError: the trial is not worth going on with.
+            UserError: a step below 1.
         """
         self._step = self._step + 1 if step is None else step
+        if self._step < 1:
+            raise UserError(f"a trial reports step {self._step}", "count steps from 1")
         self.last = float(value)
         if not self._heard((self._step, self.last)):
             raise TrialStoppedError(f"trial {self.number} is stopped at step {self._step}")
