@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rayplat as rp
-from rayplat.serve.request import MAX_FAULTS, MAX_INSTANCES, RequestError, form_of
+from rayplat.serve.request import MAX_FAULTS, MAX_INSTANCES, RequestError, RequestForm, form_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -204,3 +204,16 @@ def test_a_time_with_an_offset_is_the_same_instant():
     zone = timezone(timedelta(hours=-5))
     asked = _parse([{**GOOD, "scheduled": datetime(2013, 9, 1, 7, tzinfo=zone).isoformat()}])
     assert asked.instances[0]["scheduled"] == datetime(2013, 9, 1, 12, tzinfo=UTC)
+
+
+def test_a_vector_is_so_many_finite_numbers():
+    form = RequestForm("t", {"v": rp.Column("vector(3)")}, ("v",), None)
+
+    def read(value):
+        return form.parse(orjson.dumps({"instances": [{"v": value}]}), NOW).instances[0]["v"]
+
+    assert read([1, 2.5, -3]) == [1.0, 2.5, -3.0]
+    assert read(None) is None
+    for wrong in ([1, 2], [1, 2, 3, 4], "abc", 7, [1, "2", 3], [1, None, 3], [1, True, 3], [1, 1e39, 3]):
+        with pytest.raises(RequestError, match=r"instances\[0\].v: "):
+            read(wrong)

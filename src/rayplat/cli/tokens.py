@@ -42,7 +42,7 @@ def create(
 ) -> None:
     """Make a token for a caller; it is shown once."""
     from rayplat.serve.admission.decision import Priority
-    from rayplat.serve.admission.grant import Limits
+    from rayplat.serve.admission.limits import Limits
 
     known = {p.name.lower(): p for p in Priority}
     if priority not in known:

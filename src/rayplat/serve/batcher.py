@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rayplat.core.errors import UnavailableError, UserError
+from rayplat.serve.charge import Charge, free, read
 from rayplat.serve.predictor import Answer, Asked
-from rayplat.serve.request import RequestError, RequestForm
+from rayplat.serve.request import RequestForm
 
 MOST_REQUESTS = 64
 """How many requests are taken at once."""
@@ -33,6 +34,7 @@ class _Waiting:
     body: bytes
     asked_at: datetime
     begin: float
+    charge: Charge
     done: "Future[Answer]"
 
 
@@ -61,13 +63,16 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="predict", daemon=True)
         self._thread.start()
 
-    def submit(self, body: bytes) -> "Future[Answer]":
+    def submit(self, body: bytes, charge: Charge = free) -> "Future[Answer]":
         """Hand a body over; the future has its answer, or RequestError, or what else was raised.
+
+        Args:
+            charge: told the number of instances before the work, on this batcher's thread.
 
         Raises:
             UnavailableError: the batcher is closed.
         """
-        waiting = _Waiting(body, datetime.now(UTC), time.perf_counter(), Future())
+        waiting = _Waiting(body, datetime.now(UTC), time.perf_counter(), charge, Future())
         with self._lock:
             if self._closed:
                 raise UnavailableError("the replica is stopping", "ask again")
@@ -100,8 +105,9 @@ class Batcher:
         for one in waiting:
             self._waited(begin - one.begin)
             try:
-                question = self._form.parse(one.body, now)
-            except RequestError as error:
+                question = read(self._form, one.body, now, one.charge)
+            # Whatever a body does to its reader, the others are answered and the thread goes on.
+            except Exception as error:
                 _fail(one.done, error)
             else:
                 asked = Asked(question, one.asked_at, one.begin)

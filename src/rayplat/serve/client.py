@@ -1,8 +1,10 @@
 """Asking an endpoint over HTTP.
 
-Knows the form of a question and how a refusal reads; it does not know where endpoints are.
+Knows the form of a question, how a refusal reads and when it says to ask again; it does not know where
+endpoints are.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -29,6 +31,7 @@ def predict(
         url: the endpoint's address, as `deploy` returns it, with or without `/predict`.
         instances: one mapping of column to value each; datetimes are sent as ISO text.
         at: the time that the features shall be of; now, where not given.
+        timeout_s: of one answer; an endpoint that names a time to ask again is asked again for as long.
         http: a client whose connections are used again; a fresh one for this call where not given.
 
     Returns:
@@ -41,18 +44,33 @@ def predict(
     """
     address = url if url.endswith("/predict") else f"{url.rstrip('/')}/predict"
     body = orjson.dumps({"instances": [dict(i) for i in instances], "at": at})
+    end = time.monotonic() + timeout_s
+    while (answer := _sent(address, body, timeout_s, http)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        pause = _pause(answer)
+        if pause is None or time.monotonic() + pause > end:
+            break
+        time.sleep(pause)
+    if answer.status_code != httpx.codes.OK:
+        raise _refusal(address, answer)
+    found: dict[str, Any] = orjson.loads(answer.content)
+    return found
+
+
+def _sent(address: str, body: bytes, timeout_s: float, http: httpx.Client | None) -> httpx.Response:
     send = http.post if http is not None else httpx.post
     try:
-        answer = send(address, content=body, headers={"content-type": "application/json"}, timeout=timeout_s)
+        return send(address, content=body, headers={"content-type": "application/json"}, timeout=timeout_s)
     except httpx.HTTPError as error:
         raise UnavailableError(
             f"{address} does not answer: {error or type(error).__name__}",
             "look whether the endpoint is deployed: `rayplat status`",
         ) from error
-    if answer.status_code != httpx.codes.OK:
-        raise _refusal(address, answer)
-    found: dict[str, Any] = orjson.loads(answer.content)
-    return found
+
+
+def _pause(answer: httpx.Response) -> float | None:
+    """The seconds after which the endpoint says that asking again may help; None: it does not say."""
+    told = answer.headers.get("retry-after", "")
+    return float(told) if told.isdecimal() else None
 
 
 def _refusal(address: str, answer: httpx.Response) -> UserError | UnavailableError | BugError:

@@ -15,9 +15,11 @@ import orjson
 from rayplat.core.errors import NotFoundError, UnavailableError, UserError
 from rayplat.core.telemetry import counter, get_logger, histogram
 from rayplat.serve.admission.admission import Admission, OpenDoor
-from rayplat.serve.admission.decision import Refused
+from rayplat.serve.admission.decision import Admitted, NotAdmittedError, Refused
 from rayplat.serve.admission.headers import refusal_headers, trace_id
 from rayplat.serve.batcher import Batcher
+from rayplat.serve.keyed import BUSY, MISMATCH, RETRY_AFTER_S, Keyed, KeyedRequests
+from rayplat.serve.log.idempotency import LONGEST_KEY, Busy, Claimed, Kept
 from rayplat.serve.outbox import PredictionRecord
 from rayplat.serve.prediction_log import Log
 from rayplat.serve.predictor import Answer, Predictor
@@ -26,7 +28,8 @@ from rayplat.serve.request import MAX_BODY_BYTES, RequestError, RequestForm
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Reply = tuple[int, bytes]
+Headers = list[tuple[bytes, bytes]]
+Reply = tuple[int, bytes, Headers]
 
 _JSON = b"application/json"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
@@ -38,11 +41,15 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 1
 class _Asked:
     """Who asks, and in which trace: what the log is told beside the prediction."""
 
-    caller: str
+    by: Admitted
     trace_id: str | None
+    key: str | None
 
     def named(self, records: Sequence[PredictionRecord]) -> list[PredictionRecord]:
-        return [replace(r, caller=self.caller, trace_id=self.trace_id) for r in records]
+        return [
+            replace(r, caller=self.by.caller, trace_id=self.trace_id, idempotency_key=self.key)
+            for r in records
+        ]
 
 
 class EndpointApp:
@@ -56,6 +63,7 @@ class EndpointApp:
         log: where predictions are made durable.
         about: what GET on the endpoint tells beside inputs and columns, JSON values.
         admission: decides who is answered; closed with the application.
+        keyed: the keys of the platform; closed with the application. None: an Idempotency-Key is only logged.
         closing: called first when the application is closed.
     """
 
@@ -67,10 +75,13 @@ class EndpointApp:
         about: dict[str, Any],
         admission: Admission | None = None,
         *,
+        keyed: KeyedRequests | None = None,
         closing: Callable[[], None] | None = None,
     ) -> None:
         self._admission = admission or OpenDoor()
         self._closing = closing
+        self._keyed = keyed
+        self._going: set[asyncio.Future[Reply]] = set()
         self._predictor = predictor
         self._form = form
         self._log = log
@@ -98,6 +109,8 @@ class EndpointApp:
         self._batcher.close()
         self._log.close()
         self._admission.close()
+        if self._keyed is not None:
+            self._keyed.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -120,12 +133,11 @@ class EndpointApp:
         elif path == "/predict":
             headers = dict(scope["headers"])
             endpoint = self._predictor.endpoint
-            decided = self._admission.check(headers.get(b"authorization"), endpoint, 1, time.time())
+            decided = self._admission.check(headers.get(b"authorization"), endpoint, 0, time.time())
             if isinstance(decided, Refused):
                 status, body, extra = decided.status, _error(decided.problem), refusal_headers(decided)
             else:
-                asked = _Asked(decided.caller, trace_id(headers.get(b"traceparent")))
-                (status, body), extra = await self._predict(scope, receive, asked), []
+                status, body, extra = await self._admitted(headers, scope, receive, decided)
             self._requests.labels(endpoint, str(status)).inc()
             await _send(send, status, body, extra=extra)
         elif path == "/metrics":
@@ -133,29 +145,70 @@ class EndpointApp:
         else:
             await _send(send, 200, orjson.dumps(self._described() if path == "" else {"status": "ok"}))
 
-    async def _predict(self, scope: MutableMapping[str, Any], receive: Receive, asked: _Asked) -> Reply:
-        begin = time.perf_counter()
+    async def _admitted(
+        self, headers: dict[bytes, bytes], scope: MutableMapping[str, Any], receive: Receive, by: Admitted
+    ) -> Reply:
         try:
+            asked = _Asked(by, trace_id(headers.get(b"traceparent")), _key(headers))
             body = await _body(scope, receive)
-            answer = await asyncio.wrap_future(self._batcher.submit(body))
+            if asked.key is None or self._keyed is None:
+                return await self._predict(body, asked)
+            # Who asked may go away meanwhile: a key that was claimed is settled all the same.
+            going = asyncio.ensure_future(self._once(self._keyed, asked.key, body, asked))
+            self._going.add(going)
+            going.add_done_callback(self._going.discard)
+            return await asyncio.shield(going)
+        # The last door: whatever it is, the caller gets JSON and the log gets the trace.
+        except Exception as error:
+            return self._failed(error)
+
+    async def _once(self, keys: KeyedRequests, key: str, body: bytes, asked: _Asked) -> Reply:
+        """Answer a request under its key, or tell what was answered before."""
+        one = Keyed(asked.by.caller, self._predictor.endpoint, key, b"predict\n" + body)
+        found = await asyncio.wrap_future(keys.claim(one))
+        if isinstance(found, Kept):
+            return 200, found.answer, []
+        if isinstance(found, Busy):
+            return 409, _error(BUSY), [(b"retry-after", b"%d" % RETRY_AFTER_S)]
+        if not isinstance(found, Claimed):
+            return 422, _error(MISMATCH), []
+        reply = await self._predict(body, asked)
+        if reply[0] == 200:
+            return 200, await asyncio.wrap_future(keys.settle(found, reply[1])), []
+        await asyncio.wrap_future(keys.give_up(found))
+        return reply
+
+    def _failed(self, error: Exception) -> Reply:
+        if isinstance(error, NotAdmittedError):
+            return error.refused.status, _error(error.refused.problem), refusal_headers(error.refused)
+        if isinstance(error, RequestError):
+            told = {"error": "the request cannot be answered", "faults": error.faults}
+            return error.status, orjson.dumps(told), []
+        if isinstance(error, UnavailableError | NotFoundError):  # not found: a view that is not materialized
+            self._logger.error("unavailable", error=str(error))
+            return 503, _error("the endpoint cannot answer now: ask again in a moment"), []
+        if isinstance(error, UserError):
+            told = {"error": "the request cannot be answered", "faults": (error.what,)}
+            return 422, orjson.dumps(told), []
+        self._logger.error("a request failed", exc_info=error)
+        return 500, _error("the endpoint failed; its log says why"), []
+
+    async def _predict(self, body: bytes, asked: _Asked) -> Reply:
+        begin, endpoint = time.perf_counter(), self._predictor.endpoint
+
+        def charge(rows: int) -> None:
+            self._admission.charge(asked.by, endpoint, rows, time.time())
+
+        try:
+            answer = await asyncio.wrap_future(self._batcher.submit(body, charge))
             await asyncio.wrap_future(self._log.submit(asked.named(answer.records)))
             reply = self._reply(answer)
-        except RequestError as error:
-            return error.status, orjson.dumps(
-                {"error": "the request cannot be answered", "faults": error.faults}
-            )
-        except (UnavailableError, NotFoundError) as error:  # not found: a view that is not materialized yet
-            self._logger.error("unavailable", error=str(error))
-            return 503, _error("the endpoint cannot answer now: ask again in a moment")
-        except UserError as error:
-            return 422, orjson.dumps({"error": "the request cannot be answered", "faults": [error.what]})
-        # The last door: whatever it is, the caller gets JSON and the log gets the trace.
-        except Exception:
-            self._logger.exception("a request failed")
-            return 500, _error("the endpoint failed; its log says why")
-        self._seconds.labels(self._predictor.endpoint).observe(time.perf_counter() - begin)
-        self._rows.labels(self._predictor.endpoint).inc(len(answer.records))
-        return 200, reply
+        # Whatever it is, a key that was claimed for it must be given up.
+        except Exception as error:
+            return self._failed(error)
+        self._seconds.labels(endpoint).observe(time.perf_counter() - begin)
+        self._rows.labels(endpoint).inc(len(answer.records))
+        return 200, reply, []
 
     def _reply(self, answer: Answer) -> bytes:
         predictor = self._predictor
@@ -175,6 +228,20 @@ class EndpointApp:
             },
             **self._about,
         }
+
+
+def _key(headers: dict[bytes, bytes]) -> str | None:
+    """The key of a request.
+
+    Raises:
+        RequestError: it is empty, too long, or not of ASCII characters.
+    """
+    value = headers.get(b"idempotency-key")
+    if value is None:
+        return None
+    if not value or len(value) > LONGEST_KEY or not value.isascii():
+        raise RequestError(400, (f"Idempotency-Key has 1 to {LONGEST_KEY} ASCII characters",))
+    return value.decode("ascii")
 
 
 async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes:
@@ -210,7 +277,7 @@ def _metrics() -> bytes:
 
 
 async def _send(
-    send: Send, status: int, body: bytes, kind: bytes = _JSON, extra: list[tuple[bytes, bytes]] | None = None
+    send: Send, status: int, body: bytes, kind: bytes = _JSON, extra: Headers | None = None
 ) -> None:
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *(extra or [])]
     await send({"type": "http.response.start", "status": status, "headers": headers})

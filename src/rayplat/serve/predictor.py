@@ -10,17 +10,21 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
-import polars as pl
 
 from rayplat.core.errors import BugError, IntegrityError
 from rayplat.core.ids import new_prediction_id
 from rayplat.core.project.model import Model
 from rayplat.registry.manifest import Manifest
+from rayplat.serve.assembly import assembled
 from rayplat.serve.outbox import PredictionRecord
 from rayplat.serve.request import Question
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
 
 POSITIVE_FROM = 0.5
 """The probability from which an answer says `positive`."""
@@ -30,7 +34,7 @@ class Features(Protocol):
     """Feature values of some instances: a frame with a row each, and where each value came from."""
 
     @property
-    def frame(self) -> pl.DataFrame:
+    def frame(self) -> "pl.DataFrame":
         """The features' full names as columns, one row an instance, in order."""
 
     @property
@@ -106,8 +110,8 @@ class Predictor:
         instances = [instance for one in asked for instance in one.question.instances]
         with self._lock:
             found = self._lookup(instances, asked[0].question.at)
-            probabilities = self._evaluate(found.frame)
-        rows = found.frame.select(self.inputs).to_dicts()
+            rows, x = assembled(found.frame, self.inputs)
+            probabilities = self._evaluate(x)
         made = zip(instances, rows, found.provenance, probabilities, strict=True)
         now = time.perf_counter()
         return [Answer([self._record(one, now, next(made)) for _ in one.question.instances]) for one in asked]
@@ -136,10 +140,9 @@ class Predictor:
             idempotency_key=asked.key,
         )
 
-    def _evaluate(self, frame: pl.DataFrame) -> list[float]:
+    def _evaluate(self, x: "np.ndarray[Any, Any]") -> list[float]:
         import torch
 
-        x = frame.select(pl.col(self.inputs).cast(pl.Float32).fill_null(float("nan"))).to_numpy(writable=True)
         with torch.inference_mode():
             logits = self._network(torch.from_numpy(x)).double().reshape(-1)
             probabilities: list[float] = torch.sigmoid(logits).tolist()

@@ -27,6 +27,8 @@ from rayplat.serve.front.door import Served
 from rayplat.serve.front.listener import Front, Fronted
 from rayplat.serve.front.neighbours import Neighbours
 from rayplat.serve.http import EndpointApp
+from rayplat.serve.keyed import KeyedRequests
+from rayplat.serve.log.idempotency import IdempotencyKeys
 from rayplat.serve.prediction_log import Log, open_prediction_log
 from rayplat.serve.predictor import Predictor, build_network
 from rayplat.serve.request import form_of
@@ -54,17 +56,21 @@ def build_app(spec: EndpointSpec) -> EndpointApp:
         RayplatError: as `build_served`.
     """
     served, log = build_served(spec), open_prediction_log(spec.settings)
+    keyed = KeyedRequests(IdempotencyKeys(spec.settings))
     return EndpointApp(
         predictor=served.predictor,
         form=served.form,
         log=log,
         admission=open_admission(spec.settings),
         about=served.about,
-        closing=open_front(spec.settings, served, log),
+        keyed=keyed,
+        closing=open_front(spec.settings, served, log, keyed),
     )
 
 
-def open_front(settings: Settings, served: Served, log: Log) -> Callable[[], None] | None:
+def open_front(
+    settings: Settings, served: Served, log: Log, keyed: KeyedRequests
+) -> Callable[[], None] | None:
     """Let a replica listen itself, beside the door of Serve; what ends it, or None where there is no front.
 
     Raises:
@@ -77,7 +83,7 @@ def open_front(settings: Settings, served: Served, log: Log) -> Callable[[], Non
     admission = open_admission(settings)
     near = Neighbours(settings.home / "front" / socket.gethostname())
     where = Where(settings.serve.host, settings.serve.front_port)
-    front = Front(Fronted(served, admission, log, near), where)
+    front = Front(Fronted(served, admission, log, near, keyed), where)
     front.start()
 
     def close() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from rayplat.core.errors import UserError
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.model import Model
 from rayplat.core.project.table import Column
 from rayplat.core.project.view import asking_columns
@@ -24,6 +25,8 @@ MAX_FAULTS = 100
 """How many faults one answer lists; the rest is counted."""
 
 _INT32, _INT64 = 2**31, 2**63
+# Half a step above the greatest float32 is rounded to infinity.
+_BEYOND_FLOAT32 = 2.0**128 - 2.0**103
 _SHOWN = 80
 _BODY_KEYS = {"instances", "at"}
 
@@ -183,7 +186,8 @@ def _value(value: Any, column: Column, place: str, faults: list[str]) -> Any:
             faults.append(f"{place}: null, but a {column.type} must be given")
         return None
     try:
-        return _READ[column.type](value)
+        length = vector_length(column.type)
+        return _READ[column.type](value) if length is None else _vector(value, length)
     except ValueError as error:
         faults.append(f"{place}: {error}")
         return None
@@ -230,6 +234,15 @@ def _float64(value: Any) -> float:
     if not math.isfinite(value):
         raise ValueError("an infinite number is not a float64 value here")
     return float(value)
+
+
+def _vector(value: Any, length: int) -> list[float]:
+    if not isinstance(value, list) or len(value) != length:
+        raise ValueError(f"{_shown(value)} is not a list of {length} numbers")
+    numbers = [_float64(one) for one in value]
+    if any(abs(one) >= _BEYOND_FLOAT32 for one in numbers):
+        raise ValueError(f"{_shown(value)} has a number that does not fit into float32")
+    return numbers
 
 
 def _bool(value: Any) -> bool:

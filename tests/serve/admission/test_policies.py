@@ -75,6 +75,14 @@ def test_over_capacity_waits_stay_short_and_the_important_are_answered(rate):
     assert len(waits) > 0.75 * 1000 * 20, "what can be answered is answered"
 
 
+def test_few_callers_on_a_slow_machine_are_no_queue():
+    shedder, now = Shedder(), 0.0
+    for asked in range(200):  # four that ask one after the other, each answer takes 0.3 s
+        now += 0.075
+        assert not shedder.decide(Priority.LOW, asked, now).refused
+        shedder.waited(0.225, now)
+
+
 def test_after_the_rush_everybody_is_let_in_again():
     shedder = Shedder()
     _serve(shedder, rate=3000, capacity=1000, seconds=5)

@@ -59,6 +59,13 @@ class MemoryLog:
         self.records.clear()
 
 
+class Uncharged:
+    """Counts nothing."""
+
+    def charge(self, admitted, endpoint, rows, now):
+        assert rows > 0
+
+
 def lookup(instances, at: datetime) -> Found:
     return Found(instances)
 
@@ -71,9 +78,11 @@ def served(name="buys", network=lambda x: x.nan_to_num()[:, 0], lookup=lookup) -
 
 
 @contextlib.contextmanager
-def fronted(of=None, *, log=None, admission=None, neighbours=None, stalled_s=10.0, port=0) -> Iterator[Front]:
+def fronted(
+    of=None, *, log=None, admission=None, neighbours=None, stalled_s=10.0, port=0, keyed=None
+) -> Iterator[Front]:
     front = Front(
-        Fronted(of or served(), admission or OpenDoor(), log or MemoryLog(), neighbours),
+        Fronted(of or served(), admission or OpenDoor(), log or MemoryLog(), neighbours, keyed),
         Where(port=port),
         stalled_s,
     )

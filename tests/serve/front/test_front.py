@@ -13,7 +13,7 @@ from rayplat.core.errors import UnavailableError, UserError
 from rayplat.serve.admission.decision import Admitted, Refused
 from rayplat.serve.front.neighbours import Neighbours
 
-from .served import MemoryLog, exchanged, fronted, good, question, served
+from .served import MemoryLog, Uncharged, exchanged, fronted, good, question, served
 
 PREDICT = "/v1/endpoints/buys/predict"
 
@@ -262,7 +262,7 @@ def test_ten_thousand_hostile_names_are_not_found(tmp_path, front):
         assert seen.count(b"HTTP/1.1 404") == len(names)
 
 
-class Keeper:
+class Keeper(Uncharged):
     """Lets in nobody, or whoever says `yes`."""
 
     def check(self, header, endpoint, rows, now):

@@ -16,11 +16,12 @@ from rayplat.core.errors import UnavailableError, UserError
 from rayplat.core.settings import Settings
 from rayplat.core.telemetry import counter
 from rayplat.serve.admission.bucket import Bucket
-from rayplat.serve.admission.decision import Admitted, Decision, Priority, Refused
-from rayplat.serve.admission.grant import Limits, allowed
+from rayplat.serve.admission.decision import Admitted, Decision, NotAdmittedError, Priority, Refused
+from rayplat.serve.admission.grant import allowed
 from rayplat.serve.admission.jwt import Keys, Verifier
 from rayplat.serve.admission.known import KnownTokens
 from rayplat.serve.admission.leases import Leases
+from rayplat.serve.admission.limits import Limits
 from rayplat.serve.admission.shared import SharedLevels
 from rayplat.serve.admission.shedding import Shedder
 from rayplat.serve.admission.tokens import TokenStore
@@ -37,8 +38,16 @@ class Admission(Protocol):
 
         Args:
             header: the value of `Authorization`, as it was sent.
-            rows: how much of the caller's limits the request counts for.
+            rows: how much of the caller's limits the request counts for; 0: that is told later (`charge`),
+                and only who has nothing left is refused.
             now: s since 1970.
+        """
+
+    def charge(self, admitted: Admitted, endpoint: str, rows: int, now: float) -> None:
+        """Count the instances of a request that was let in with 0; from any thread.
+
+        Raises:
+            NotAdmittedError: they are more than the caller may ask now.
         """
 
     def waited(self, seconds: float) -> None:
@@ -69,6 +78,9 @@ class OpenDoor:
     def check(self, header: bytes | None, endpoint: str, rows: int, now: float) -> Decision:
         """See `Admission.check`."""
         return self.shed(Admitted(ANYBODY), endpoint)
+
+    def charge(self, admitted: Admitted, endpoint: str, rows: int, now: float) -> None:
+        """Nobody has limits."""
 
     def shed(self, admitted: Admitted, endpoint: str) -> Decision:
         """Refuse a request that may be answered where there is too much."""
@@ -130,16 +142,17 @@ class TokenDoor(OpenDoor):
             return self.refuse(Refused(503, "tokens cannot be checked now: ask later", 1.0), endpoint)
         if isinstance(found, Refused):
             return self.refuse(found, endpoint)
-        admitted, limits = found
         # Shed first: what a replica has no time for is not counted against the caller.
-        decided = self.shed(admitted, endpoint)
+        decided = self.shed(found, endpoint)
         if isinstance(decided, Refused):
             return decided
-        wait = self._exceeded(admitted.caller, limits, rows, now)
-        if wait:
-            known = wait if wait < 86_400 else None
-            return self.refuse(Refused(429, "over the limit of this caller", known), endpoint)
-        return admitted
+        return self._limited(found, endpoint, rows, now) or found
+
+    def charge(self, admitted: Admitted, endpoint: str, rows: int, now: float) -> None:
+        """See `Admission.charge`."""
+        refused = self._limited(admitted, endpoint, rows, now)
+        if refused is not None:
+            raise NotAdmittedError(refused)
 
     def close(self) -> None:
         """See `Admission.close`."""
@@ -148,7 +161,7 @@ class TokenDoor(OpenDoor):
         if self._keys is not None:
             self._keys.close()
 
-    def _who(self, token: str, endpoint: str, verb: str, now: float) -> tuple[Admitted, Limits] | Refused:
+    def _who(self, token: str, endpoint: str, verb: str, now: float) -> Decision:
         if token.startswith("rpt_"):
             grant = self._known.find(token)
             if grant is None or grant.standing(datetime.fromtimestamp(now, UTC)) != "valid":
@@ -163,7 +176,14 @@ class TokenDoor(OpenDoor):
             priority, limits = Priority.NORMAL, Limits()
         if not allowed(scopes, endpoint, verb):
             return Refused(403, f"this token does not allow to {verb} here")
-        return Admitted(caller, priority), limits
+        return Admitted(caller, priority, limits)
+
+    def _limited(self, admitted: Admitted, endpoint: str, rows: int, now: float) -> Refused | None:
+        wait = self._exceeded(admitted.caller, admitted.limits, rows, now)
+        if not wait:
+            return None
+        known = wait if wait < 86_400 else None
+        return self.refuse(Refused(429, "over the limit of this caller", known), endpoint)
 
     def _exceeded(self, caller: str, limits: Limits, rows: int, now: float) -> float:
         """Seconds until the caller may ask again; 0.0 where he may."""

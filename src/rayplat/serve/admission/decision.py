@@ -3,8 +3,11 @@
 Knows the two answers; it does not know how they come about.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+
+from rayplat.core.errors import UserError
+from rayplat.serve.admission.limits import UNLIMITED, Limits
 
 
 class Priority(IntEnum):
@@ -21,10 +24,12 @@ class Admitted:
 
     Attributes:
         caller: who asks, as the prediction log names him.
+        limits: what his instances are counted against.
     """
 
     caller: str
     priority: Priority = Priority.NORMAL
+    limits: Limits = field(default=UNLIMITED, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +48,18 @@ class Refused:
 
 
 Decision = Admitted | Refused
+
+
+class NotAdmittedError(UserError):
+    """A request that was refused after its body was read.
+
+    Args:
+        refused: what the caller is told.
+    """
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+        super().__init__(refused.problem, "ask for less, or later")
+
+    def __reduce__(self) -> tuple[type["NotAdmittedError"], tuple[Refused]]:
+        return type(self), (self.refused,)

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from rayplat.core.errors import UserError
 from rayplat.serve.admission.decision import Priority
+from rayplat.serve.admission.limits import UNLIMITED, Limits
 
 VERBS = ("predict", "read", "label")
 """What may be done with an endpoint: ask it, read what it is, tell it outcomes."""
@@ -19,30 +20,6 @@ VERBS = ("predict", "read", "label")
 _TOKEN = re.compile(r"rpt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _SCOPE = re.compile(r"(\*|[A-Za-z_][A-Za-z0-9_-]{0,199}):(\*|predict|read|label)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How often a caller may ask; None: no limit.
-
-    Attributes:
-        rate: requests a second, lasting.
-        burst: how many at once after a pause.
-        daily: requests a day (UTC).
-    """
-
-    rate: float | None = None
-    burst: float | None = None
-    daily: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("rate", self.rate), ("burst", self.burst), ("daily", self.daily)):
-            if value is not None and not value > 0:
-                raise UserError(
-                    f"a {name} of {value} lets nothing through", "give a number over 0, or revoke"
-                )
-        if self.burst is not None and self.rate is None:
-            raise UserError("a burst without a rate means nothing", "give a rate too")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +40,7 @@ class Grant:
     created_at: datetime
     expires_at: datetime
     priority: Priority = Priority.NORMAL
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     revoked_at: datetime | None = None
 
     def allows(self, endpoint: str, verb: str) -> bool:

@@ -69,7 +69,10 @@ class Leases:
         self._thread.start()
 
     def take(self, name: str, bucket: Bucket, amount: int = 1) -> float:
-        """Take `amount` out of a bucket: 0.0 where it may pass, else seconds until asking again may help."""
+        """Take `amount` out of a bucket: 0.0 where it may pass, else seconds until asking again may help.
+
+        An amount of 0 takes nothing, and passes unless the bucket is known to be empty.
+        """
         now = self._clock()
         with self._lock:
             held = self._held.get(name)
@@ -78,11 +81,13 @@ class Leases:
             held.used_at = now
             if amount > max(bucket.burst, 1):
                 return math.inf  # it never fits
-            if held.left >= amount:
+            if held.left >= max(1, amount):
                 held.left -= amount
                 passes = 0.0
             elif now < held.empty_until:
                 return held.empty_until - now
+            elif amount == 0:
+                passes = 0.0
             elif held.owed + amount - held.left <= max(held.lease, amount - held.left):
                 held.owed += amount - held.left
                 held.left = 0

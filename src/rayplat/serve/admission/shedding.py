@@ -4,7 +4,9 @@ Knows how long requests waited and how many came of each importance; it does not
 clock is an argument, and what is admitted follows from the numbers alone.
 
 Overload is seen as CoDel sees it: the shortest wait within an interval is over the target, so the queue
-stands and does not only swing (Nichols and Jacobson, Controlling Queue Delay, ACM Queue 10(5), 2012). How
+stands and does not only swing (Nichols and Jacobson, Controlling Queue Delay, ACM Queue 10(5), 2012). As with
+CoDel, what is no queue is never cut: by Little's law the requests let in, times the shortest wait, over the
+interval are how many waited at a time, and few callers who ask one after the other are few, however slow. How
 much is let in then follows DAGOR: an interval with overload lets in a part less than the replica can do (as
 much as was let in, over the time and the growth of the wait that it took), one without lets in a little more
 than before, and the border is put where the counts of the last interval say that this many come
@@ -18,6 +20,7 @@ from rayplat.serve.admission.decision import Priority
 _STEPS = 64
 _RANKS = _STEPS * len(Priority)
 _LESS, _MORE, _SHRINKS = 0.8, 1.05, 0.5
+_NO_QUEUE = 8.0  # so many that wait at a time are answered by the next batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Shedder:
             self._begun = now
         if now - self._begun < self.interval_s:
             return
-        if self._shortest is not None and self._shortest > self.target_s:
+        if self._stands(now - self._begun):
             self._overloaded_for += 1
             # What was let in took the interval and what the wait has grown by: so many go into an interval.
             took = max(self.interval_s + self._last - self._before, self.interval_s * _SHRINKS)
@@ -86,6 +89,12 @@ class Shedder:
         self._begun, self._shortest, self._let_in = now, None, 0
         self._before = self._last
         self._came = [0] * _RANKS
+
+    def _stands(self, elapsed_s: float) -> bool:
+        """Whether a queue stood through an interval that was this long."""
+        if self._shortest is None or self._shortest <= self.target_s:
+            return False
+        return self._let_in * self._shortest / elapsed_s > _NO_QUEUE
 
     def _move(self, wanted: float) -> None:
         """Put the border where about `wanted` requests of an interval like the last one are over it."""

@@ -17,7 +17,8 @@ from rayplat.core.errors import BugError, NotFoundError, UserError
 from rayplat.core.events import EventBus, TokenCreated, TokenRevoked
 from rayplat.core.settings import Settings
 from rayplat.serve.admission.decision import Priority
-from rayplat.serve.admission.grant import Grant, Limits, check_caller, check_scopes, new_secret, parts
+from rayplat.serve.admission.grant import Grant, check_caller, check_scopes, new_secret, parts
+from rayplat.serve.admission.limits import Limits
 
 _LOCK = 0x7261_7911
 _METADATA = sa.MetaData()

@@ -22,13 +22,16 @@ import orjson
 from rayplat.core.telemetry import counter, histogram
 from rayplat.features.server.faults import RefusedError
 from rayplat.serve.admission.admission import Admission
-from rayplat.serve.admission.decision import Refused
+from rayplat.serve.admission.decision import Admitted, NotAdmittedError, Refused
+from rayplat.serve.charge import Charge
 from rayplat.serve.front import inference
 from rayplat.serve.front.connection import Answer as Answering
 from rayplat.serve.front.head import Head
+from rayplat.serve.front.once import Once
 from rayplat.serve.front.openapi import document
 from rayplat.serve.front.reply import Reply, refused, reply_to
 from rayplat.serve.front.turn import Turn, Waiting
+from rayplat.serve.keyed import Keyed, KeyedRequests
 from rayplat.serve.predictor import Answer, Predictor
 from rayplat.serve.request import RequestError, RequestForm
 
@@ -72,6 +75,7 @@ class Door:
         turn: answers questions.
         alone: whether no other request can come in this turn of the loop.
         elsewhere: answers paths of other endpoints; None: there are none.
+        keyed: the keys of the platform; None: an Idempotency-Key is only logged.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Door:
         turn: Turn,
         alone: Callable[[], bool],
         elsewhere: Answering | None = None,
+        *,
+        keyed: KeyedRequests | None = None,
     ) -> None:
         self._served = served
         self._admission = admission
@@ -99,6 +105,7 @@ class Door:
         self._pages = _pages(served)
         requests = counter("serve_requests_total", "requests to /predict", ("endpoint", "status"))
         self._count = _Counts(lambda status: requests.labels(name, str(status)))
+        self._once = None if keyed is None else Once(keyed, lambda status: self._count[status].inc())
         self._rows = counter("serve_predictions_total", "predictions answered", ("endpoint",)).labels(name)
         self._seconds = histogram(
             "serve_front_seconds", "time from the whole body to the answer", ("endpoint",), _SECONDS
@@ -121,20 +128,31 @@ class Door:
             told(reply_to(error))
 
     def _predict(self, head: Head, body: bytes, told: Told, *, infer: bool) -> None:
-        begin = time.perf_counter()
         if head.method != "POST":
             raise RefusedError(405, f"{head.method[:20]} is not answered here; use POST", "POST")
-        decided = self._admission.check(head.authorization, self._head["endpoint"], 1, time.time())
+        name = self._head["endpoint"]
+        decided = self._admission.check(head.authorization, name, 0, time.time())
         if isinstance(decided, Refused):
             self._count[decided.status].inc()
             told(refused(decided))
-            return
-        given = None
+        elif head.key is None or self._once is None:
+            self._work(head, body, told, decided, infer=infer)
+        else:
+            keyed = Keyed(decided.caller, name, head.key, (b"infer\n" if infer else b"predict\n") + body)
+            self._once.ask(keyed, lambda done: self._work(head, body, done, decided, infer=infer), told)
+
+    def _work(self, head: Head, body: bytes, told: Told, by: Admitted, *, infer: bool) -> None:
+        """Answer a question of somebody who was let in."""
+        begin, given = time.perf_counter(), None
+
+        def charge(rows: int) -> None:
+            self._admission.charge(by, self._head["endpoint"], rows, time.time())
+
         if infer:
             try:
                 body, given = inference.body_of(body)
             except RequestError as error:
-                self._failed(error, told)
+                self._charged(charge, error, told)
                 return
 
         def settled(answer: Answer | Exception) -> None:
@@ -153,8 +171,16 @@ class Door:
             self._seconds.observe(time.perf_counter() - begin)
 
         self._turn.add(
-            Waiting(body, begin, settled, decided.caller, head.trace_id, head.key), alone=self._alone()
+            Waiting(body, begin, settled, by.caller, head.trace_id, head.key, charge), alone=self._alone()
         )
+
+    def _charged(self, charge: Charge, error: Exception, told: Told) -> None:
+        """Tell a fault of the body, which counts as an instance."""
+        try:
+            charge(1)
+        except NotAdmittedError as over:
+            error = over
+        self._failed(error, told)
 
     def _failed(self, error: Exception, told: Told) -> None:
         reply = reply_to(error)

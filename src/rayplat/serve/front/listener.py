@@ -19,6 +19,7 @@ from rayplat.serve.front.connection import STALLED_S, Connection, Shared
 from rayplat.serve.front.door import Door, Served
 from rayplat.serve.front.neighbours import Neighbours
 from rayplat.serve.front.turn import Turn
+from rayplat.serve.keyed import KeyedRequests
 from rayplat.serve.prediction_log import Log
 
 DRAIN_S = 10.0
@@ -31,12 +32,13 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Fronted:
-    """What a front answers with. `log` and `admission` are closed by who made them."""
+    """What a front answers with. `log`, `admission` and `keyed` are closed by who made them."""
 
     served: Served
     admission: Admission
     log: Log
     neighbours: Neighbours | None = None
+    keyed: KeyedRequests | None = None
 
 
 class Front:
@@ -117,7 +119,9 @@ class Front:
 
         passed = None if near is None else near.ask
         both.extend(
-            Shared(Door(fronted.served, fronted.admission, turn, alone, elsewhere).answer)
+            Shared(
+                Door(fronted.served, fronted.admission, turn, alone, elsewhere, keyed=fronted.keyed).answer
+            )
             for elsewhere in (passed, None)
         )
         return both[0], both[1]

@@ -5,6 +5,7 @@ Knows JSON Schema and OpenAPI 3.1; it does not know how a request is answered.
 
 from typing import Any
 
+from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Column
 from rayplat.serve.request import MAX_INSTANCES, RequestForm
 
@@ -51,10 +52,12 @@ _PROBLEM = {
         "faults": {"type": "array", "items": {"type": "string"}},
     },
 }
+_KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 _REFUSALS = {
     "400": "the body is no JSON",
     "401": "no valid token",
     "403": "the token does not allow it",
+    "409": "the same Idempotency-Key is being answered; Retry-After tells when to ask again",
     "411": "the body has no stated length",
     "413": "the body, or the number of instances, is too large",
     "422": "the body is not what the schema says",
@@ -84,6 +87,7 @@ def document(name: str, model: str, version: int, form: RequestForm) -> dict[str
         "summary": f"Predictions of {model}",
         "parameters": [
             {"name": "traceparent", "in": "header", "required": False, "schema": {"type": "string"}},
+            {"name": "Idempotency-Key", "in": "header", "required": False, "schema": _KEY},
         ],
         "requestBody": {"required": True, "content": {"application/json": _asked(form)}},
         "responses": {
@@ -114,12 +118,19 @@ def _asked(form: RequestForm) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {"instances": rows, "at": {"type": ["string", "null"], "format": "date-time"}},
     }
-    example = {name: _EXAMPLES.get(form.columns[name].type, 1) for name in form.needed}
+    example = {name: _example(form.columns[name]) for name in form.needed}
     return {"schema": schema, "example": {"instances": [example]}}
+
+
+def _example(column: Column) -> Any:
+    length = vector_length(column.type)
+    return _EXAMPLES.get(column.type, 1) if length is None else [0.0] * length
 
 
 def _schema(column: Column) -> dict[str, Any]:
     schema = dict(_SCHEMAS.get(column.type, {}))
+    if (length := vector_length(column.type)) is not None:
+        schema = {"type": "array", "items": {"type": "number"}, "minItems": length, "maxItems": length}
     if column.nullable and "type" in schema:
         schema["type"] = [schema["type"], "null"]
     if column.description:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from rayplat.core.errors import NotFoundError, UnavailableError, UserError
 from rayplat.core.telemetry import get_logger
 from rayplat.features.server.faults import PROBLEM, RefusedError, problem
-from rayplat.serve.admission.decision import Refused
+from rayplat.serve.admission.decision import NotAdmittedError, Refused
 from rayplat.serve.request import RequestError
 
 JSON = b"application/json"
@@ -58,6 +58,8 @@ def reply_to(error: BaseException) -> Reply:
     if isinstance(error, RefusedError):
         more = f"allow: {error.allow}\r\n".encode() if error.allow else b""
         return Reply(problem(error.status, error.detail), error.status, PROBLEM, more)
+    if isinstance(error, NotAdmittedError):
+        return refused(error.refused)
     if isinstance(error, RequestError):
         told = problem(error.status, "the request cannot be answered", faults=error.faults)
         return Reply(told, error.status, PROBLEM)

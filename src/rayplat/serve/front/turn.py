@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rayplat.core.errors import UnavailableError, UserError
+from rayplat.serve.charge import Charge, free, read
 from rayplat.serve.outbox import PredictionRecord
 from rayplat.serve.prediction_log import Log
 from rayplat.serve.predictor import Answer, Asked
@@ -39,6 +40,7 @@ class Waiting:
     Attributes:
         begin: when it came in, on the clock of `time.perf_counter`, s.
         caller, trace_id, key: see `Asked`.
+        charge: told the number of instances before the work, from any thread; see `charge.read`.
     """
 
     body: bytes
@@ -47,6 +49,7 @@ class Waiting:
     caller: str | None = None
     trace_id: str | None = None
     key: str | None = None
+    charge: Charge = free
     asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -115,7 +118,7 @@ class Turn:
         answers: list[Answer | Exception] = [UnavailableError("not answered", "ask again")] * len(batch)
         for place, one in enumerate(batch):
             try:
-                question = self._form.parse(one.body, now)
+                question = read(self._form, one.body, now, one.charge)
             # Whatever a body does to its reader, the others of the batch are answered.
             except Exception as error:
                 answers[place] = error
