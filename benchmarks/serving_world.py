@@ -49,11 +49,11 @@ def rayplat(kind: str) -> None:
     from rayplat.core.project.table import Column
     from rayplat.features.server.process import Where
     from rayplat.serve.admission.admission import OpenDoor
-    from rayplat.serve.front.door import Served
     from rayplat.serve.front.listener import Front, Fronted
     from rayplat.serve.log.local import LocalLog
     from rayplat.serve.predictor import Predictor
     from rayplat.serve.request import RequestForm
+    from rayplat.serve.served import Served
 
     torch.set_num_threads(1)
     form = RequestForm("raw.visits", {"shop": Column("string"), "amount": Column("float64")}, (), None)

@@ -9,18 +9,35 @@ from typing import Annotated, Any
 
 import typer
 
-from rayplat.core.errors import UserError
+from rayplat.core.errors import NotFoundError, UserError
+from rayplat.core.project.model import Model
+from rayplat.core.project.project import Project
 from rayplat.core.project.table import Column
 
 ProjectAddress = Annotated[
     str,
     typer.Argument(metavar="PROJECT", help="A folder, a .py file, or package.module.", show_default=False),
 ]
+ModelName = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Needed where there are several.")]
 At = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="As of this time, ISO 8601; now if not given.")
 ]
 
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
+
+
+def chosen_model(project: Project, name: str | None) -> Model:
+    """The model of a project that a command is about: the named one, or the only one.
+
+    Raises:
+        NotFoundError: there is none of this name, or, without a name, not exactly one.
+    """
+    found = project.models if name is None else [m for m in project.models if m.name == name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(m.name for m in project.models) or "none"
+    what = f"the project has no model {name!r}" if name else "the project has not exactly one model"
+    raise NotFoundError(what, f"name one of: {known}")
 
 
 def parse_time(text: str | None) -> datetime:

@@ -7,12 +7,12 @@ version gets no alias here: promotion is for the gates (`rayplat run`).
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from rayplat.cli.command import Call, command
+from rayplat.cli.groups import RunByDefault
 from rayplat.cli.models import resolve
 from rayplat.cli.output import Format, console, fields, table
-from rayplat.cli.parameters import ProjectAddress
+from rayplat.cli.parameters import ModelName, ProjectAddress, chosen_model
 from rayplat.cli.progress import open_progress
 from rayplat.core.errors import NotFoundError
 from rayplat.core.progress import Progress, Silent
@@ -24,22 +24,10 @@ if TYPE_CHECKING:
     from rayplat.train.goodput.report import GoodputReport
     from rayplat.wiring import Platform
 
-
-class _RunByDefault(TyperGroup):
-    """`rayplat train PROJECT` means `rayplat train run PROJECT`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` in front where no other verb is."""
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["run", *args]
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
-
-
 app = typer.Typer(
     help="Build the training set, train, register; look at runs, and train one again. "
     "`rayplat train PROJECT` means `rayplat train run PROJECT`.",
-    cls=_RunByDefault,
+    cls=RunByDefault,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,14 +44,13 @@ LivingRun = Annotated[
         metavar="[RUN]", help="A run's id or name, MODEL/1 or MODEL@champion; else all that train now."
     ),
 ]
-ModelName = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Needed where there are several.")]
 
 
 @command(app, "run")
 def run_(call: Call, project: ProjectAddress, model: ModelName = None) -> None:
     """Train a model of the project on its current data and register the version."""
     loaded = call.project(project)
-    chosen = _model(loaded, model)
+    chosen = chosen_model(loaded, model)
     if call.form is Format.JSON:
         _train(call, loaded, chosen, Silent())
     else:
@@ -202,14 +189,3 @@ def _report_text(found: list[dict[str, Any]]) -> Any:
         rows = [[row["spent_on"], row["seconds"], f"{row['share']:.1%}", row["usd"]] for row in one["by"]]
         parts += [fields(head), table(["spent on", "worker s", "share", "USD"], rows)]
     return Group(*parts) if parts else table([], [], "runs")
-
-
-def _model(project: Project, name: str | None) -> Model:
-    known = ", ".join(model.name for model in project.models) or "none"
-    if name is None and len(project.models) == 1:
-        return project.models[0]
-    for model in project.models:
-        if model.name == name:
-            return model
-    what = f"the project has no model {name!r}" if name else "the project has not exactly one model"
-    raise NotFoundError(what, f"name one of: {known}")

@@ -7,40 +7,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from rayplat.cli.command import Call, command
+from rayplat.cli.groups import RunByDefault
 from rayplat.cli.output import Format, console, fields, table
-from rayplat.cli.parameters import ProjectAddress
+from rayplat.cli.parameters import ModelName, ProjectAddress, chosen_model
 from rayplat.cli.progress import open_progress
-from rayplat.core.errors import NotFoundError
 from rayplat.core.progress import Progress, Silent
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
 
-
-class _RunByDefault(TyperGroup):
-    """`rayplat tune PROJECT` means `rayplat tune run PROJECT`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` in front where no other verb is."""
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["run", *args]
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
-
-
 app = typer.Typer(
     help="Search a model's space for its best values. `rayplat tune PROJECT` means "
     "`rayplat tune run PROJECT`.",
-    cls=_RunByDefault,
+    cls=RunByDefault,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.callback()(lambda: None)
 
-ModelName = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Needed where there are several.")]
 Trials = Annotated[int | None, typer.Option("--trials", help="Start at most so many, over all sittings.")]
 Seconds = Annotated[float | None, typer.Option("--max-seconds", help="Sit over it at most so long.")]
 Dollars = Annotated[float | None, typer.Option("--max-usd", help="Spend at most so much.")]
@@ -78,7 +64,7 @@ def run_(  # noqa: PLR0917  # one argument an option
     from rayplat.tuning.model_study import Options
 
     loaded = call.project(project)
-    chosen = _model(loaded, model)
+    chosen = chosen_model(loaded, model)
     if trials is None and max_seconds is None and max_usd is None:
         trials = 50
     options = Options(
@@ -171,12 +157,3 @@ def page(
 
     written = plugins.load("page", "study")(to, read_study(call.settings().database, study))
     call.show({"page": str(written)}, lambda: fields({"page": str(written)}))
-
-
-def _model(project: Project, name: str | None) -> Model:
-    found = project.models if name is None else [m for m in project.models if m.name == name]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(m.name for m in project.models) or "none"
-    what = f"the project has no model {name!r}" if name else "the project has not exactly one model"
-    raise NotFoundError(what, f"name one of: {known}")

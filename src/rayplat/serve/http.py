@@ -19,11 +19,12 @@ from rayplat.serve.admission.decision import Admitted, NotAdmittedError, Refused
 from rayplat.serve.admission.headers import refusal_headers, trace_id
 from rayplat.serve.batcher import Batcher
 from rayplat.serve.keyed import BUSY, MISMATCH, RETRY_AFTER_S, Keyed, KeyedRequests
-from rayplat.serve.log.idempotency import LONGEST_KEY, Busy, Claimed, Kept
+from rayplat.serve.log.idempotency import KEY_FORM, Busy, Claimed, Kept, is_key
 from rayplat.serve.outbox import PredictionRecord
 from rayplat.serve.prediction_log import Log
 from rayplat.serve.predictor import Answer, Predictor
 from rayplat.serve.request import MAX_BODY_BYTES, RequestError, RequestForm
+from rayplat.serve.served import Served
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -216,18 +217,7 @@ class EndpointApp:
         return orjson.dumps({**head, "predictions": answer.predictions()})
 
     def _described(self) -> dict[str, Any]:
-        predictor = self._predictor
-        return {
-            "endpoint": predictor.endpoint,
-            "model": predictor.model,
-            "version": predictor.version,
-            "inputs": list(predictor.inputs),
-            "request": {
-                "at": "ISO 8601 time that the features shall be of; now, where it is left out",
-                "instances": [self._form.describe()],
-            },
-            **self._about,
-        }
+        return Served(self._predictor, self._form, self._about).described()
 
 
 def _key(headers: dict[bytes, bytes]) -> str | None:
@@ -239,8 +229,8 @@ def _key(headers: dict[bytes, bytes]) -> str | None:
     value = headers.get(b"idempotency-key")
     if value is None:
         return None
-    if not value or len(value) > LONGEST_KEY or not value.isascii():
-        raise RequestError(400, (f"Idempotency-Key has 1 to {LONGEST_KEY} ASCII characters",))
+    if not is_key(value):
+        raise RequestError(400, (KEY_FORM,))
     return value.decode("ascii")
 
 

@@ -23,7 +23,6 @@ from rayplat.registry.artifact import read_artifact
 from rayplat.registry.estimators import read_estimator
 from rayplat.serve.admission.admission import open_admission
 from rayplat.serve.as_trained import applied, as_trained
-from rayplat.serve.front.door import Served
 from rayplat.serve.front.listener import Front, Fronted
 from rayplat.serve.front.neighbours import Neighbours
 from rayplat.serve.http import EndpointApp
@@ -32,6 +31,7 @@ from rayplat.serve.log.idempotency import IdempotencyKeys
 from rayplat.serve.prediction_log import Log, open_prediction_log
 from rayplat.serve.predictor import Predictor, build_network
 from rayplat.serve.request import form_of
+from rayplat.serve.served import Served
 from rayplat.serve.spec import EndpointSpec
 
 

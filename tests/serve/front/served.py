@@ -12,10 +12,10 @@ import polars as pl
 from rayplat.core.project.table import Column
 from rayplat.features.server.process import Where
 from rayplat.serve.admission.admission import OpenDoor
-from rayplat.serve.front.door import Served
 from rayplat.serve.front.listener import Front, Fronted
 from rayplat.serve.predictor import Predictor
 from rayplat.serve.request import RequestForm
+from rayplat.serve.served import Served
 
 FORM = RequestForm(
     table="raw.visits",

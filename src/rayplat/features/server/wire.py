@@ -63,6 +63,23 @@ class Heads:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What any server needs of a head.
+
+    Attributes:
+        headers: by their names in lower case; of a name that comes twice, the last.
+        method, path, length, keep_alive, expects: see `Head`.
+    """
+
+    method: str
+    path: str
+    length: int
+    keep_alive: bool
+    expects: bool
+    headers: dict[bytes, bytes]
+
+
 class _Seen:
     """What llhttp tells."""
 
@@ -84,7 +101,15 @@ class _Seen:
         self.whole = True
 
 
-def _read(head: bytes) -> Head:
+def parse(head: bytes, most_body: int) -> Parsed:
+    """Read a head strictly.
+
+    Args:
+        most_body: the longest body that is taken, bytes.
+
+    Raises:
+        RefusedError: it is no HTTP/1.1 request, its body has no stated length, or is too long.
+    """
     import httptools
 
     seen = _Seen()
@@ -102,17 +127,29 @@ def _read(head: bytes) -> Head:
         raise RefusedError(400, "the request's head cannot be read") from None
     if not seen.whole:
         raise RefusedError(400, "the request's head cannot be read")
-    return Head(
+    return Parsed(
         method=parser.get_method().decode(),
         path=(target.path or b"/").decode("ascii", "replace"),
-        length=_length(seen.headers),
+        length=_length(seen.headers, most_body),
         keep_alive=parser.should_keep_alive(),
-        binary=BINARY.encode() in seen.headers.get(b"accept", b""),
         expects=seen.headers.get(b"expect", b"").lower() == b"100-continue",
+        headers=seen.headers,
     )
 
 
-def _length(headers: dict[bytes, bytes]) -> int:
+def _read(head: bytes) -> Head:
+    parsed = parse(head, MAX_BODY_BYTES)
+    return Head(
+        method=parsed.method,
+        path=parsed.path,
+        length=parsed.length,
+        keep_alive=parsed.keep_alive,
+        binary=BINARY.encode() in parsed.headers.get(b"accept", b""),
+        expects=parsed.expects,
+    )
+
+
+def _length(headers: dict[bytes, bytes], most_body: int) -> int:
     if b"transfer-encoding" in headers:
         # One way to say where a body ends leaves no two readers of different opinion.
         raise RefusedError(411, "send the body with Content-Length, not in chunks")
@@ -120,15 +157,17 @@ def _length(headers: dict[bytes, bytes]) -> int:
     if not stated.isdigit() or len(stated) > 18:
         raise RefusedError(400, "Content-Length is not a number")
     length = int(stated)
-    if length > MAX_BODY_BYTES:
-        raise RefusedError(413, f"the body has {length} bytes; the most is {MAX_BODY_BYTES}")
+    if length > most_body:
+        raise RefusedError(413, f"the body has {length} bytes; the most is {most_body}")
     return length
 
 
-_FIRST = {
+FIRST = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: ".encode()
     for status in HTTPStatus
 }
+"""What an answer of each status begins with, up to its content type."""
+
 _LENGTH, _END = b"\r\ncontent-length: ", b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -143,4 +182,4 @@ def response(status: int, kind: bytes, body: bytes, *, close: bool = False, allo
         allow: for 405, the methods that are answered.
     """
     more = (b"\r\nallow: " + allow if allow else b"") + (_CLOSE if close else b"")
-    return b"".join([_FIRST[status], kind, _LENGTH, b"%d" % len(body), more, _END, body])
+    return b"".join([FIRST[status], kind, _LENGTH, b"%d" % len(body), more, _END, body])

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from rayplat.features.server.faults import RefusedError
-from rayplat.serve.front.head import MAX_HEAD_BYTES, Head, Heads
-from rayplat.serve.front.reply import CONTINUE, Reply, reply_to
+from rayplat.features.server.wire import CONTINUE, MAX_HEAD_BYTES
+from rayplat.serve.front.head import Head, Heads
+from rayplat.serve.front.reply import Reply, reply_to
 from rayplat.serve.request import MAX_BODY_BYTES
 
 STALLED_S = 10.0

@@ -14,7 +14,6 @@ features or predictions come about.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -32,39 +31,12 @@ from rayplat.serve.front.openapi import document
 from rayplat.serve.front.reply import Reply, refused, reply_to
 from rayplat.serve.front.turn import Turn, Waiting
 from rayplat.serve.keyed import Keyed, KeyedRequests
-from rayplat.serve.predictor import Answer, Predictor
-from rayplat.serve.request import RequestError, RequestForm
+from rayplat.serve.predictor import Answer
+from rayplat.serve.request import RequestError
+from rayplat.serve.served import Served
 
 Told = Callable[[Reply], None]
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a replica answers with.
-
-    Attributes:
-        about: what GET on the endpoint tells beside inputs and columns, JSON values.
-    """
-
-    predictor: Predictor
-    form: RequestForm
-    about: dict[str, Any]
-
-    def described(self) -> dict[str, Any]:
-        """What GET on the endpoint tells."""
-        predictor = self.predictor
-        return {
-            "endpoint": predictor.endpoint,
-            "model": predictor.model,
-            "version": predictor.version,
-            "inputs": list(predictor.inputs),
-            "request": {
-                "at": "ISO 8601 time that the features shall be of; now, where it is left out",
-                "instances": [self.form.describe()],
-            },
-            **self.about,
-        }
 
 
 class Door:

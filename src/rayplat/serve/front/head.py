@@ -4,20 +4,15 @@ Knows request lines, lengths and the few headers that matter; it does not know p
 head, so those without a header of one request only (trace, idempotency) are found again by their bytes.
 """
 
-import re
 from dataclasses import dataclass
 
 from rayplat.features.server.faults import RefusedError
+from rayplat.features.server.wire import parse
+from rayplat.serve.admission.headers import trace_id
+from rayplat.serve.log.idempotency import KEY_FORM, is_key
 
-MAX_HEAD_BYTES = 16 * 1024
-"""The longest request line with headers."""
-
-MAX_KEY_CHARACTERS = 255
 _KEPT = 1024
 _OF_ONE_REQUEST = (b"traceparent", b"idempotency-key")
-# W3C Trace Context, section 3.2: version, trace id, parent id, flags.
-_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-_NO_TRACE = b"0" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,75 +66,24 @@ class Heads:
         return found
 
 
-class _Seen:
-    """What llhttp tells."""
-
-    def __init__(self) -> None:
-        self.target = b""
-        self.headers: dict[bytes, bytes] = {}
-        self.whole = False
-
-    def on_url(self, part: bytes) -> None:
-        self.target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        lower = name.lower()
-        if lower == b"content-length" and self.headers.get(lower, value) != value:
-            raise RefusedError(400, "the request states two lengths")
-        self.headers[lower] = value
-
-    def on_headers_complete(self) -> None:
-        self.whole = True
-
-
 def _read(data: bytes, most_body: int) -> tuple[Head, dict[bytes, bytes]]:
-    import httptools
-
-    seen = _Seen()
-    parser = httptools.HttpRequestParser(seen)
-    try:
-        parser.feed_data(data)
-        target = httptools.parse_url(seen.target)
-    except httptools.HttpParserUpgrade:
-        raise RefusedError(400, "HTTP/1.1 is spoken here only") from None
-    except httptools.HttpParserCallbackError as error:
-        if isinstance(error.__context__, RefusedError):
-            raise error.__context__ from None
-        raise RefusedError(400, "the request's head cannot be read") from None
-    except httptools.HttpParserError:
-        raise RefusedError(400, "the request's head cannot be read") from None
-    if not seen.whole:
-        raise RefusedError(400, "the request's head cannot be read")
-    trace = _TRACE.fullmatch(seen.headers.get(b"traceparent", b""))
+    parsed = parse(data, most_body)
     head = Head(
-        method=parser.get_method().decode("ascii", "replace"),
-        path=(target.path or b"/").decode("ascii", "replace"),
-        length=_length(seen.headers, most_body),
-        keep_alive=parser.should_keep_alive(),
-        expects=seen.headers.get(b"expect", b"").lower() == b"100-continue",
-        authorization=seen.headers.get(b"authorization"),
-        trace_id=trace[1].decode() if trace and trace[1] != _NO_TRACE else None,
-        key=_key(seen.headers.get(b"idempotency-key")),
+        method=parsed.method,
+        path=parsed.path,
+        length=parsed.length,
+        keep_alive=parsed.keep_alive,
+        expects=parsed.expects,
+        authorization=parsed.headers.get(b"authorization"),
+        trace_id=trace_id(parsed.headers.get(b"traceparent")),
+        key=_key(parsed.headers.get(b"idempotency-key")),
     )
-    return head, seen.headers
+    return head, parsed.headers
 
 
 def _key(value: bytes | None) -> str | None:
     if value is None:
         return None
-    if not value or len(value) > MAX_KEY_CHARACTERS or not value.isascii():
-        raise RefusedError(400, f"Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} ASCII characters")
+    if not is_key(value):
+        raise RefusedError(400, KEY_FORM)
     return value.decode("ascii")
-
-
-def _length(headers: dict[bytes, bytes], most_body: int) -> int:
-    if b"transfer-encoding" in headers:
-        # One way to say where a body ends leaves no two readers of different opinion.
-        raise RefusedError(411, "send the body with Content-Length, not in chunks")
-    stated = headers.get(b"content-length", b"0").strip()
-    if not stated.isdigit() or len(stated) > 18:
-        raise RefusedError(400, "Content-Length is not a number")
-    length = int(stated)
-    if length > most_body:
-        raise RefusedError(413, f"the body has {length} bytes; the most is {most_body}")
-    return length

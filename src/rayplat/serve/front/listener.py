@@ -16,11 +16,12 @@ from rayplat.core.errors import UnavailableError
 from rayplat.features.server.process import Where, listen
 from rayplat.serve.admission.admission import Admission
 from rayplat.serve.front.connection import STALLED_S, Connection, Shared
-from rayplat.serve.front.door import Door, Served
+from rayplat.serve.front.door import Door
 from rayplat.serve.front.neighbours import Neighbours
 from rayplat.serve.front.turn import Turn
 from rayplat.serve.keyed import KeyedRequests
 from rayplat.serve.prediction_log import Log
+from rayplat.serve.served import Served
 
 DRAIN_S = 10.0
 """How long answers that were begun may take at the end."""

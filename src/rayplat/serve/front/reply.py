@@ -3,19 +3,17 @@
 Knows how an answer and a problem document (RFC 9457) are written; it does not know what they tell.
 """
 
-import math
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from rayplat.core.errors import NotFoundError, UnavailableError, UserError
 from rayplat.core.telemetry import get_logger
 from rayplat.features.server.faults import PROBLEM, RefusedError, problem
+from rayplat.features.server.wire import FIRST
 from rayplat.serve.admission.decision import NotAdmittedError, Refused
+from rayplat.serve.admission.headers import refusal_headers
 from rayplat.serve.request import RequestError
 
 JSON = b"application/json"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_FIRST = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\ncontent-type: ".encode() for s in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +35,12 @@ class Reply:
         ending = b"connection: close\r\n\r\n" if close else b"\r\n"
         length = b"\r\ncontent-length: %d\r\n" % len(self.body)
         body = b"" if bodiless else self.body
-        return b"".join((_FIRST[self.status], self.kind, length, self.more, ending, body))
+        return b"".join((FIRST[self.status], self.kind, length, self.more, ending, body))
 
 
 def refused(refusal: Refused) -> Reply:
     """A request that admission did not let in (RFC 6750, section 3; RFC 9110, section 10.2.3)."""
-    more = (
-        b'www-authenticate: Bearer realm="rayplat"\r\n' if refusal.status == HTTPStatus.UNAUTHORIZED else b""
-    )
-    if refusal.retry_after_s is not None:
-        more += b"retry-after: %d\r\n" % max(1, math.ceil(refusal.retry_after_s))
+    more = b"".join(b"%b: %b\r\n" % header for header in refusal_headers(refusal))
     return Reply(problem(refusal.status, refusal.problem), refusal.status, PROBLEM, more)
 
 

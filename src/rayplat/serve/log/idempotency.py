@@ -35,6 +35,7 @@ _KEYS = sa.Table(
 KEPT_S = 86_400.0
 LAPSES_S = 60.0
 LONGEST_KEY = 255
+KEY_FORM = f"Idempotency-Key has 1 to {LONGEST_KEY} ASCII characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Busy:
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """The key was used for another request: 422."""
+
+
+def is_key(value: bytes) -> bool:
+    """Whether the value of a header `Idempotency-Key` has the form of a key, see `KEY_FORM`."""
+    return 0 < len(value) <= LONGEST_KEY and value.isascii()
 
 
 class IdempotencyKeys:
