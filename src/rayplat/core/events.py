@@ -112,6 +112,23 @@ class EndpointDeployed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableScored(Event):
+    """A table was scored: `rows` of its snapshot `read` are predictions in `into` since `snapshot_id`.
+
+    `sources` are the snapshots that features were made of.
+    """
+
+    model: str
+    version: int
+    table: str
+    read: int
+    into: str
+    snapshot_id: int
+    rows: int
+    sources: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetWarned(Event):
     """A budget is spent to its warning. `scope` is team, project or run; money is in USD, as text."""
 

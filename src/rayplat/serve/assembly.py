@@ -37,9 +37,13 @@ def assembled(frame: pl.DataFrame, inputs: Sequence[str]) -> tuple[list[dict[str
 
 def by_query(frame: pl.DataFrame, inputs: Sequence[str]) -> tuple[list[dict[str, Any]], Array]:
     """See `assembled`; for any number of rows, and any type that has a number."""
-    chosen = frame.select(inputs)
-    x = chosen.select(pl.all().cast(pl.Float32).fill_null(float("nan"))).to_numpy(writable=True)
-    return chosen.to_dicts(), x
+    return frame.select(inputs).to_dicts(), matrix(frame, inputs)
+
+
+def matrix(frame: pl.DataFrame, inputs: Sequence[str]) -> Array:
+    """The inputs as float32 of shape [rows, inputs], NaN where missing."""
+    numbers = frame.select(pl.col(inputs).cast(pl.Float32).fill_null(float("nan")))
+    return numbers.to_numpy(writable=True)
 
 
 def by_hand(frame: pl.DataFrame, inputs: Sequence[str]) -> tuple[list[dict[str, Any]], Array] | None:
