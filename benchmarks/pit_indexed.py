@@ -3,8 +3,11 @@
 Knows what is measured and against what; `point_in_time.py` runs it. Every sample maps the index's files anew,
 and ends with a frame. Peers answer the same questions: Polars and DuckDB of sorted data in memory, and data
 clustered by key and time in LZ4 files searched with NumPy (what a reader would write by hand).
+`pit_index_extend_s` is the last hundredth of the events added to an index of the others, against the index of
+all of them built anew, both until they are synced to disk; their arrays must be equal.
 """
 
+import filecmp
 import shutil
 import tempfile
 import time
@@ -23,6 +26,7 @@ from rayplat.core.project.source import Kafka
 from rayplat.core.project.view import FeatureView
 from rayplat.features.index import files
 from rayplat.features.index.built import build
+from rayplat.features.index.growth import Added, extended
 from rayplat.features.plan import plan
 
 SPAN_US = 30 * 86_400 * 1_000_000
@@ -59,13 +63,14 @@ def world(events: int, questions: int, keys: int) -> tuple[pl.DataFrame, pl.Data
 
 
 def indexed_claim(quick: bool) -> list[Claim]:
-    """`pit_indexed` (M rows/s) and `pit_index_build_s`."""
+    """`pit_indexed` (M rows/s), and the cost of an index: built, and extended (s)."""
     events, questions, keys = (1_000_000, 200_000, 20_000) if quick else (5_000_000, 1_000_000, 100_000)
     source, rows = world(events, questions, keys)
     folder = Path(tempfile.mkdtemp(prefix="rayplat-index-"))
     try:
         build(view(), source.head(1000))  # compiles
         seconds = [_built(source, folder / str(run)) for run in range(1 if quick else 3)]
+        grown = [_grown(source, folder, run) for run in range(1 if quick else 3)]
         candidates = _candidates(source, rows, folder)
         wanted = candidates["rayplat"]()
         for name, ask in candidates.items():
@@ -77,7 +82,9 @@ def indexed_claim(quick: bool) -> list[Claim]:
     ours = samples.pop("rayplat")
     note = f"{questions / 1e6:g} M questions, {events / 1e6:g} M events, {keys / 1e3:g} k keys"
     opened = samples.pop("open")
+    extended = f"the last {events // 100 / 1e3:g} k of {events / 1e6:g} M events, synced to disk"
     return [
+        Claim("pit_index_extend_s", "s", grown, {"built_anew": seconds}, note=extended),
         Claim("pit_indexed_open", "M rows/s", opened, higher_is_better=True, note="mapped before"),
         Claim("pit_indexed", "M rows/s", ours, samples, higher_is_better=True, note=note),
         Claim("pit_index_build_s", "s", seconds, note=f"{events / 1e6:g} M events, synced to disk"),
@@ -88,6 +95,25 @@ def _built(source: pl.DataFrame, folder: Path) -> float:
     begin = time.perf_counter()
     files.write(build(view(), source), folder, {})
     return time.perf_counter() - begin
+
+
+def _grown(source: pl.DataFrame, folder: Path, run: int) -> float:
+    """Extend an index from disk by the last hundredth, and write it to disk."""
+    base, kept = folder / "base", folder / f"grown-{run}"
+    cut = source.height - source.height // 100
+    if run == 0:
+        files.write(build(view(), source[:cut]), base, {})
+    begin = time.perf_counter()
+    opened = files.load(base, ranks=True)
+    assert opened is not None
+    made = extended(opened, view(), Added(source[cut:], later=True))
+    assert made is not None
+    files.write(made, kept, {})
+    seconds = time.perf_counter() - begin
+    for name in ("steps.bin", "starts.bin", "directory.bin"):
+        assert filecmp.cmp(kept / name, folder / "0" / name, shallow=False), name
+    shutil.rmtree(kept)
+    return seconds
 
 
 def _rate(ask: Callable[[], pl.DataFrame], questions: int) -> Callable[[], float]:

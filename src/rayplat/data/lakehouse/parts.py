@@ -34,19 +34,24 @@ class RowGroup:
     greatest: dict[str, int]
     footer: pq.FileMetaData
 
+    @property
+    def place(self) -> str:
+        """Where the rows lie; data files never change."""
+        return f"{self.file.path}#{self.number}"
+
     def bounds(self, column: str) -> tuple[int, int] | None:
         """Least and greatest value as integers (times: microseconds); None where the footer does not say."""
         return (self.least[column], self.greatest[column]) if column in self.least else None
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in their order, as batches of some of the scan's columns.
+    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, as batches of some of the scan's columns with at most so many rows.
 
         Raises:
             IntegrityError: the file is not what was written.
         """
         stored = self.scan.open(self.file, self.footer)
         try:
-            yield from stored.batches(self.number, columns, BATCH)
+            yield from stored.batches(self.number, columns, rows)
         finally:
             stored.close()
 

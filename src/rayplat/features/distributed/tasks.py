@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from rayplat.features.distributed.memory import give_back
+
 
 def connected() -> bool:
     """Whether this process is connected to a cluster; loads nothing."""
@@ -123,6 +125,7 @@ class OnRay:
 def _fetching(function: Callable[..., Any], returns: int, *args: Any) -> Any:
     import ray
 
+    give_back()
     got = [ray.get(arg) if _references(arg) else arg for arg in args]
     made = list(function(*got))
     return made[0] if returns == 1 else made

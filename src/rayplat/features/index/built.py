@@ -7,7 +7,7 @@ that it answers with. Late rows make a step when they become known, and one that
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,10 +31,11 @@ from rayplat.features.index.kernel import (
     winner_steps,
 )
 from rayplat.features.index.keys import Keys, number
+from rayplat.features.index.ranks import Ranks, ranks_of
 from rayplat.features.index.words import from_words, to_words
 from rayplat.features.instants import BEGINNING, asked_at, instants
 from rayplat.features.latest import transform
-from rayplat.features.plan import Plan, plan
+from rayplat.features.plan import plan
 from rayplat.features.point_in_time import needed
 from rayplat.features.timeline import Timeline
 
@@ -65,6 +66,8 @@ class Index:
         keys: the entities.
         columns: one a feature, in declared order; step words: features, then null words.
         timeless: the source has no times, so that every row is seen at any time.
+        rows: how many rows of the source name an entity.
+        ranks: what tells which of two rows answers; None: not loaded, for only who extends asks for it.
     """
 
     keys: Keys
@@ -74,6 +77,8 @@ class Index:
     steps: Int64s
     shape: UInt64s
     timeless: bool
+    rows: int
+    ranks: Ranks | None
 
     def answer(self, rows: pl.DataFrame, at: str, view: FeatureView) -> pl.DataFrame:
         """The view's features for asking rows, as `point_in_time.join` gives them, without the asking rows.
@@ -114,7 +119,16 @@ class Index:
             list(pool.map(part, begins))
         return out, found
 
-    def _column(self, position: int, out: Int64s, found: Bools) -> pl.Series:
+    def features(self, names: Sequence[str]) -> pl.DataFrame:
+        """The features of all steps, in their order."""
+        count, answer = int(self.starts[-1]), int(self.shape[6])
+        words = [
+            np.ascontiguousarray(self.steps[:count, place]) for place in range(answer, self.steps.shape[1])
+        ]
+        found = np.ones(count, np.bool_)
+        return pl.DataFrame([self._column(i, words, found).alias(name) for i, name in enumerate(names)])
+
+    def _column(self, position: int, out: Sequence[Int64s] | Int64s, found: Bools) -> pl.Series:
         column = self.columns[position]
         valid = found
         if column.null >= 0:
@@ -132,6 +146,33 @@ def indexable(view: FeatureView) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of a view's entities, before they are laid out.
+
+    Attributes:
+        keys: the entities; `starts`: where each one's steps begin, and one more.
+        time: from when on each step answers (any where the source has no times).
+        event, known, offset, partition: of the row that does.
+        features: what it answers.
+        rows: how many rows of the source name an entity.
+    """
+
+    keys: Keys
+    starts: UInt32s
+    time: Int64s
+    event: Int64s
+    known: Int64s
+    offset: Int64s
+    partition: Int64s
+    features: pl.DataFrame
+    rows: int
+
+
+Numbering = Callable[[pl.DataFrame], tuple[Keys, Int64s]]
+"""Gives the entities and, by row of the source, the number of its own; -1: none."""
+
+
 def build(view: FeatureView, source: pl.DataFrame) -> Index:
     """Make the index of a view.
 
@@ -142,26 +183,42 @@ def build(view: FeatureView, source: pl.DataFrame) -> Index:
     Raises:
         UserError: the view cannot have an index, or a column is missing or of the wrong kind.
     """
+    return laid_out(view, steps_of(view, source, lambda held: number(held, view.entity)))
+
+
+def steps_of(view: FeatureView, source: pl.DataFrame, numbering: Numbering) -> Steps:
+    """The steps that rows make; see `build`."""
     reason = indexable(view)
     if reason:
         raise UserError(f"view {view.name!r} cannot have an index: {reason}", "ask it without one")
     prepared = plan(view)
     held = needed(source, prepared)
     event, known, seen = _times(held, view)
-    keys, code = number(held, view.entity)
-    code = code if seen is None else np.where(seen, code, -1)
+    keys, named = numbering(held)
+    code = named if seen is None else np.where(seen, named, -1)
+    ties = (_tie(held, OFFSET, len(code)), _tie(held, PARTITION, len(code)))
     visible = np.maximum(event, known)
-    starts, time, winner = _steps(held, code, keys.count, (event, known, visible))
+    starts, time, winner = _steps(code, keys.count, (event, known, visible), ties)
+    features = transform(prepared, Timeline(held, code, event, known), winner)
+    ranks = (event[winner], known[winner], ties[0][winner], ties[1][winner])
+    return Steps(keys, starts, time, *ranks, features, int((named >= 0).sum()))
+
+
+def laid_out(view: FeatureView, steps: Steps) -> Index:
+    """Steps as an index."""
+    ttl_us = plan(view).ttl_us
     timeless = view.source.event_time is None and view.source.known_at is None
+    time = steps.time
     # Only late rows have another event time than the time of their step.
-    aged = prepared.ttl_us is not None and bool((event[winner] != time).any())
-    words, columns = _values(prepared, Timeline(held, code, event, known), winner)
-    head = [np.zeros_like(time) if timeless else time, *([event[winner]] if aged else [])]
-    steps = _rows([*head, *words])
-    shape = _shape(keys, steps[:, 0], prepared.ttl_us, aged=aged)
+    aged = ttl_us is not None and bool((steps.event != time).any())
+    words, columns = _values(steps.features)
+    head = [np.zeros_like(time) if timeless else time, *([steps.event] if aged else [])]
+    laid = _rows([*head, *words])
+    shape = _shape(steps.keys, laid[:, 0], ttl_us, aged=aged)
     directory = np.zeros(SLOTS * len(time) + 1, np.uint32)
-    fill_directory(starts, steps, shape, directory)
-    return Index(keys, columns, starts, directory, steps, shape, timeless)
+    fill_directory(steps.starts, laid, shape, directory)
+    ranks = ranks_of(time, steps.event, steps.known, steps.offset, steps.partition)
+    return Index(steps.keys, columns, steps.starts, directory, laid, shape, timeless, steps.rows, ranks)
 
 
 def _times(held: pl.DataFrame, view: FeatureView) -> tuple[Int64s, Int64s, Bools | None]:
@@ -184,7 +241,7 @@ def _time(held: pl.DataFrame, column: str | None, view: FeatureView) -> tuple[In
 
 
 def _steps(
-    held: pl.DataFrame, code: Int64s, count: int, times: tuple[Int64s, Int64s, Int64s]
+    code: Int64s, count: int, times: tuple[Int64s, Int64s, Int64s], ties: tuple[Int64s, Int64s]
 ) -> tuple[UInt32s, Int64s, Int64s]:
     """Where each entity's steps begin, and by step its time and the row that answers."""
     event, known, visible = times
@@ -197,7 +254,6 @@ def _steps(
     begins, rows = np.zeros(count + 2, np.int64), np.empty(len(code), np.int64)
     group_rows(frozen(code), frozen(order), begins, rows)
     del order
-    ties = [_tie(held, column, len(code)) for column in (OFFSET, PARTITION)]
     winner = np.empty(len(code), np.int64)
     made = winner_steps(
         rows,
@@ -218,20 +274,20 @@ def _tie(held: pl.DataFrame, column: str, height: int) -> Int64s:
     return held.get_column(column).cast(pl.Int64).fill_null(-1).to_numpy()
 
 
-def _values(prepared: Plan, line: Timeline, winner: Int64s) -> tuple[list[Int64s], tuple[Column, ...]]:
+def _values(features: pl.DataFrame) -> tuple[list[Int64s], tuple[Column, ...]]:
     """The words of the features by step, and after them the words that tell nulls, 63 features each."""
     words: list[Int64s] = []
     nulls: list[Int64s] = []
     columns: list[Column] = []
     without = 0
-    for series in transform(prepared, line, winner).iter_columns():
+    for series in features.iter_columns():
         word, kept = to_words(series)
         words.append(word)
         null = -1
         if series.null_count():
             null, without = without, without + 1
             if null % 63 == 0:
-                nulls.append(np.zeros(len(winner), np.int64))
+                nulls.append(np.zeros(features.height, np.int64))
             nulls[-1] |= series.is_null().to_numpy().astype(np.int64) << (null % 63)
         columns.append(Column(series.dtype, kept, null))
     return words + nulls, tuple(columns)

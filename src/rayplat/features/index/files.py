@@ -22,13 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rayplat.core.errors import IntegrityError
+from rayplat.core.errors import BugError, IntegrityError
 from rayplat.features.index.built import Column, Index
 from rayplat.features.index.keys import Keys
+from rayplat.features.index.ranks import Ranks
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "index.json"
 _ARRAYS = ("starts", "directory", "steps", "shape", "table", "numbers")
+_RANKS = ("event", "known", "offset", "partition")
 
 
 def write(index: Index, folder: Path, about: Mapping[str, Any]) -> None:
@@ -42,7 +44,10 @@ def write(index: Index, folder: Path, about: Mapping[str, Any]) -> None:
     made.mkdir()
     lock = _lock(made)
     try:
+        if index.ranks is None:
+            raise BugError("an index without its ranks cannot be written")
         arrays = {name: _array(index, name) for name in _ARRAYS}
+        arrays |= {f"rank-{name}": getattr(index.ranks, name) for name in _RANKS}
         for name, array in arrays.items():
             _synced(
                 made / f"{name}.bin",
@@ -55,6 +60,7 @@ def write(index: Index, folder: Path, about: Mapping[str, Any]) -> None:
             "about": dict(about),
             "keys": {"kind": index.keys.kind, "first": index.keys.first, "count": index.keys.count},
             "timeless": index.timeless,
+            "rows": index.rows,
             "nulls": [column.null for column in index.columns],
             "arrays": {name: [array.dtype.str, *array.shape] for name, array in arrays.items()},
             "files": {path.name: [path.stat().st_size, _sha256(path)] for path in sorted(made.iterdir())},
@@ -110,8 +116,11 @@ def about(folder: Path) -> dict[str, Any] | None:
     return None if manifest is None else dict(manifest["about"])
 
 
-def load(folder: Path) -> Index | None:
+def load(folder: Path, *, ranks: bool = False) -> Index | None:
     """Map an index into memory; None where there is none, or one of another format.
+
+    Args:
+        ranks: with what it takes to extend it.
 
     Raises:
         IntegrityError: a file is missing or has another length than was written.
@@ -127,6 +136,7 @@ def load(folder: Path) -> Index | None:
     arrays = {
         name: _mapped(folder / f"{name}.bin", dtype, tuple(shape))
         for name, (dtype, *shape) in manifest["arrays"].items()
+        if ranks or not name.startswith("rank-")
     }
     # What the values are is told by columns without rows, because types have no other lasting form.
     empty = pl.read_ipc(folder / "columns.arrow")
@@ -150,6 +160,8 @@ def load(folder: Path) -> Index | None:
         steps=arrays["steps"],
         shape=arrays["shape"],
         timeless=manifest["timeless"],
+        rows=manifest["rows"],
+        ranks=Ranks(*(arrays[f"rank-{name}"] for name in _RANKS)) if ranks else None,
     )
 
 

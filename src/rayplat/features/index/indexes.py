@@ -16,6 +16,7 @@ from rayplat.core.project.view import FeatureView
 from rayplat.core.settings import Settings
 from rayplat.features.index import files
 from rayplat.features.index.built import Index, build, indexable
+from rayplat.features.index.growth import added, extended
 from rayplat.features.lake import Lake, pin, read_pinned
 from rayplat.features.plan import plan
 
@@ -63,6 +64,8 @@ class Indexes:
     def build(self, view: FeatureView, lake: Lake) -> KeptIndex:
         """Build the index of a view at the current snapshot of its source, or find it.
 
+        Where there is one of an earlier snapshot, and rows were only appended since, it is extended by those.
+
         Raises:
             UserError: the view cannot have an index, or its source has no rows yet.
             NotFoundError: the source does not exist.
@@ -79,7 +82,9 @@ class Indexes:
             # What an earlier format has left there would be in the way.
             shutil.rmtree(folder, ignore_errors=True)
             prepared = plan(view)
-            made = build(view, read_pinned(lake, name, prepared.columns, snapshots))
+            made = self._extended(view, lake, snapshots[name])
+            if made is None:
+                made = build(view, read_pinned(lake, name, prepared.columns, snapshots))
             about = {
                 "view": view.name,
                 "table": name,
@@ -89,6 +94,19 @@ class Indexes:
             }
             files.write(made, folder, about)
         return self._describe(folder)
+
+    def _extended(self, view: FeatureView, lake: Lake, snapshot_id: int) -> Index | None:
+        """The index at a snapshot, made of one of an earlier one; None where there is none that serves."""
+        table, digest = lake.table(view.source.name), plan(view).digest
+        earlier = [told.snapshot_id for told in table.history()]
+        kept = {index.snapshot_id: index for index in self.all() if index.digest == digest}
+        for since in reversed(earlier):
+            if since not in kept or since == snapshot_id:
+                continue
+            more = added(table, view, since, snapshot_id)
+            index = files.load(kept[since].folder, ranks=True)
+            return None if more is None or index is None else extended(index, view, more)
+        return None
 
     def find(self, view: FeatureView, snapshot_id: int | None) -> Index | None:
         """The index of a view at a snapshot of its source; None where nobody has built it.

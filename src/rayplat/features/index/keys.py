@@ -74,27 +74,87 @@ def number(source: pl.DataFrame, entity: tuple[str, ...]) -> tuple[Keys, Int64s]
         the keys, and the number of each row. Codes that `Keys.codes` gives are greater by `Keys.first`.
     """
     keys = source.select(entity)
-    schema = dict(keys.schema)
-    only = keys.to_series(0)
-    if len(entity) > 1 or not _integral(only.dtype):
-        named = keys.drop_nulls().unique(maintain_order=True)
-        code = _numbered(keys, named)
-        return Keys("named", schema, 0, named.height, _NONE, _FREE, named), code
-    null = only.is_null().to_numpy()
-    numbers = only.to_physical().cast(pl.Int64).fill_null(0).to_numpy()
+    if len(entity) > 1 or not _integral(keys.to_series(0).dtype):
+        return _named(keys, keys.drop_nulls().unique(maintain_order=True))
+    numbers, null = _integers(keys)
     seen = numbers[~null] if null.any() else numbers
+    made = _of_integers(dict(keys.schema), seen, len(seen))
+    return made, _codes(made, numbers, null)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Entities of old rows and of more rows.
+
+    Attributes:
+        keys: all of them; `code`: the numbers of the additional rows, as `number` gives them.
+        old_of: by number from 0 on the number that an entity had before; -1: none.
+    """
+
+    keys: Keys
+    code: Int64s
+    old_of: Int64s
+
+
+def together(
+    old: Keys, starts: npt.NDArray[np.uint32], more: pl.DataFrame, rows: int, *, later: bool
+) -> Together:
+    """Number the entities of additional rows together with those that were there.
+
+    Args:
+        old: those; `starts`: where the steps of each begin, and one more.
+        more: the key columns of the additional rows.
+        rows: how many rows there were before; `later`: they stand before the additional ones.
+    """
+    if old.kind == "named":
+        named = more.drop_nulls()
+        both = pl.concat([old.named, named] if later else [named, old.named]).unique(maintain_order=True)
+        keys, code = _named(more, both)
+        return Together(keys, code, _numbered(both, old.named))
+    numbers, null = _integers(more)
+    seen = numbers[~null] if null.any() else numbers
+    if old.kind == "hashed":
+        there = np.empty(old.count, np.int64)
+        taken = old.numbers >= 0
+        there[old.numbers[taken]] = old.table[taken]
+    else:
+        there = old.first + np.flatnonzero(np.diff(starts.astype(np.int64)))
+    keys = _of_integers(dict(old.schema), np.concatenate([there, seen]), rows + len(seen))
+    old_of = np.full(keys.count, -1)
+    if old.kind == "range":
+        old_of[_codes(keys, there, np.zeros(len(there), np.bool_))] = there - old.first
+    else:
+        old_of[_codes(keys, there, np.zeros(len(there), np.bool_))] = np.arange(old.count)
+    return Together(keys, _codes(keys, numbers, null), old_of)
+
+
+def _named(keys: pl.DataFrame, named: pl.DataFrame) -> tuple[Keys, Int64s]:
+    return Keys("named", dict(keys.schema), 0, named.height, _NONE, _FREE, named), _numbered(keys, named)
+
+
+def _integers(keys: pl.DataFrame) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+    only = keys.to_series(0)
+    return only.to_physical().cast(pl.Int64).fill_null(0).to_numpy(), only.is_null().to_numpy()
+
+
+def _of_integers(schema: Mapping[str, pl.DataType], seen: Int64s, rows: int) -> Keys:
+    """Integers as a range where they lie densely among so many rows, else hashed."""
     first, last = (int(seen.min()), int(seen.max())) if len(seen) else (0, -1)
-    if last - first < _SPARSE * len(seen) + 1024 and first > np.iinfo(np.int64).min:
-        ranged = Keys("range", schema, first, last - first + 1, _NONE, _FREE, pl.DataFrame())
-        return ranged, np.where(null, -1, numbers - first)
+    if last - first < _SPARSE * rows + 1024 and first > np.iinfo(np.int64).min:
+        return Keys("range", schema, first, last - first + 1, _NONE, _FREE, pl.DataFrame())
     distinct = np.unique(seen)
     places = 1 << (2 * len(distinct)).bit_length()
     table, free = np.zeros(places, np.int64), np.full(places, -1, np.int32)
     fill_table(table, free, distinct)
+    return Keys("hashed", schema, 0, len(distinct), table, free, pl.DataFrame())
+
+
+def _codes(keys: Keys, numbers: Int64s, null: npt.NDArray[np.bool_]) -> Int64s:
+    if keys.kind == "range":
+        return np.where(null, -1, numbers - keys.first)
     code = np.empty(len(numbers), np.int64)
-    probe(frozen(table), frozen(free), frozen(numbers), code)
-    hashed = Keys("hashed", schema, 0, len(distinct), table, free, pl.DataFrame())
-    return hashed, np.where(null, -1, code)
+    probe(frozen(keys.table), frozen(keys.numbers), frozen(numbers), code)
+    return np.where(null, -1, code)
 
 
 _NONE = np.zeros(0, np.int64)

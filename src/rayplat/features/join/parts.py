@@ -4,7 +4,7 @@ Knows what the join needs of a piece and gives in-memory rows as pieces; it does
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
@@ -23,11 +23,15 @@ class Part(Protocol):
     def rows(self) -> int:
         """How many rows there are."""
 
+    @property
+    def place(self) -> str:
+        """Where the rows lie: parts of one place have the same rows for ever; empty: that is not known."""
+
     def bounds(self, column: str) -> tuple[int, int] | None:
         """Least and greatest value as integers (times: microseconds); None where they are not known."""
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in their order, as batches of these columns."""
+    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, as batches of these columns with at most so many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class FramePart:
     """Rows in memory."""
 
     frame: pl.DataFrame
+    place: str = field(default="", kw_only=True)
 
     @property
     def rows(self) -> int:
@@ -53,10 +58,10 @@ class FramePart:
         low, high = series.min(), series.max()
         return (low, high) if isinstance(low, int) and isinstance(high, int) else None
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
         """The rows as batches."""
         data = self.frame.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
-        return iter(data.combine_chunks().to_batches(max_chunksize=BATCH))
+        return iter(data.combine_chunks().to_batches(max_chunksize=rows))
 
 
 def parts_of(frame: pl.DataFrame) -> list[Part]:
