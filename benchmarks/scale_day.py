@@ -7,11 +7,13 @@ made-up ones of its cluster file, and its idle timeout is 6 s.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ import matplotlib as mpl
 from day_world import MAX, MOST
 from harness import ROOT, Claim, main
 
+from rayplat.cluster.session import down
 from rayplat.console import plots
+from rayplat.core.settings import Settings
 
 WORLD = Path(__file__).with_name("day_world.py")
 USD_PER_HOUR = {
@@ -36,11 +40,26 @@ PNG = ROOT / "docs" / "scale_day.png"
 def run_day(seed: int, cycles: int, timeout_s: float = 900) -> dict[str, Any]:
     """Live one day in a process of its own; its samples and sums."""
     with tempfile.TemporaryDirectory(prefix="rayplat-day-") as folder:
-        argv = [sys.executable, WORLD, Path(folder) / "home", str(seed), str(cycles)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s, cwd=ROOT)
+        home = Path(folder) / "home"
+        # Serve's autoscaler hears of waiting requests every 10 s by default: too seldom for so short a day.
+        often = {
+            f"RAY_SERVE_{who}_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5" for who in ("HANDLE", "REPLICA")
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, WORLD, home, str(seed), str(cycles)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+                cwd=ROOT,
+                env={**os.environ, **often},
+            )
+        finally:
+            down(Settings(home=home))  # what a day that was killed has left
     if done.returncode:
         raise RuntimeError(
-            f"the day ended with {done.returncode}: {done.stdout[-500:]}\n{done.stderr[-4000:]}"
+            f"the day ended with {done.returncode}: {done.stdout[-500:]}\n{done.stderr[-6000:]}"
         )
     day: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return day
@@ -84,9 +103,39 @@ def breaches(day: dict[str, Any]) -> list[str]:
         found.append("the training never had all its GPUs: nothing was scaled")
     if not day["given_back"]:
         found.append("the training gave nothing back")
+    if not day["answered"]:
+        found.append("no caller got an answer")
+    found += _training_breaches(day)
     if day["taken_in"] != day["produced"] or not day["produced"]:
         found.append(f"{day['taken_in']} of {day['produced']} records were taken in")
     return found
+
+
+def _training_breaches(day: dict[str, Any]) -> list[str]:
+    """Every step was taken, over all resizes, nodes that were taken and calls of the run."""
+    found = []
+    missing = set(range(1, max(day["steps"], default=0) + 1)) - set(day["steps"])
+    if missing or not day["steps"]:
+        found.append(f"the training has {len(day['steps'])} steps, and {sorted(missing)[:5]} are missing")
+    if not all(one["stopped"] for one in day["trainings"]):
+        found.append("a training ended without its checkpoint")
+    return found
+
+
+def notices(samples: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """When spot nodes were told, and when they were gone, s."""
+    told, gone = [], []
+    for before, after in pairwise(samples):
+        if after["leaving"] > before["leaving"]:
+            told.append(after["at"])
+        if after["taken"] > before["taken"]:
+            gone.append(after["at"])
+    return told, gone
+
+
+def at_moment(samples: Sequence[dict[str, Any]], at: float) -> dict[str, Any]:
+    """The last sample until a moment."""
+    return [sample for sample in samples if sample["at"] <= at][-1]
 
 
 def draw(day: dict[str, Any], path: Path) -> None:
@@ -105,7 +154,11 @@ def draw(day: dict[str, Any], path: Path) -> None:
             at, series, labels=list(MAX), colors=[COLORS[g] for g in MAX], step="post", alpha=0.85
         )
         nodes.set(ylabel="nodes (all of them: the top)", ylim=(0, sum(MAX.values())))
-        for kind, name, color in (("job", "training", plots.MODEL), ("endpoint", "endpoint", plots.RIVAL)):
+        told, gone = notices(samples)
+        for moments, name, marker in ((told, "spot: notice", "v"), (gone, "spot: gone", "x")):
+            height = [sum(counts(at_moment(samples, m)).values()) for m in moments]
+            nodes.scatter(moments, height, marker=marker, s=36, color=plots.ALARM, label=name, zorder=3)
+        for kind, name, color in (("run", "training", plots.MODEL), ("endpoint", "endpoint", plots.RIVAL)):
             held.step(at, [s["gpus"].get(kind, 0) for s in samples], where="post", color=color, label=name)
         asked = [sum(w["count"] for w in s["waiting"] if "GPU" in w["resources"]) for s in samples]
         held.fill_between(at, asked, step="post", color=plots.ALARM, alpha=0.25, linewidth=0, label="waiting")
@@ -129,6 +182,10 @@ def measure(quick: bool) -> Sequence[Claim]:
         raise SystemExit("\n".join(broken))
     if not quick:
         draw(day, PNG)
+    told = {key: day[key] for key in ("given_back", "answered", "failed", "idle_nodes_left_s")}
+    steps = len(day["steps"])
+    told |= {"steps": steps, "repeated": steps - len(set(day["steps"])), "taken": day["samples"][-1]["taken"]}
+    print(json.dumps(told), file=sys.stderr)
     return [
         Claim(
             "scale_day_longest_wait_s", "s", [longest_wait(day["samples"])], note="a demand that could be met"

@@ -1,6 +1,8 @@
 """`rayplat submit` and `rayplat jobs` from words to the cluster and back, over a real socket."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +86,23 @@ def test_a_team_s_quota_is_kept_at_the_door(ask: Run, dashboard: FakeDashboard) 
     assert list(dashboard.jobs) == [first]
     dashboard.finish(first, "FAILED", 1)
     assert ask("submit", "train", "--cpus", "4", "--detach").code == 0
+
+
+def test_who_waits_in_line_is_let_in_when_a_job_of_the_team_has_ended(
+    ask: Run, dashboard: FakeDashboard
+) -> None:
+    first = ask("submit", "train", "--cpus", "5", "--detach", "-o", "json").data["id"]
+    timer = threading.Timer(1.0, dashboard.finish, (first, "SUCCEEDED", 0))
+    timer.start()
+    begin = time.monotonic()
+    waited = ask("submit", "train", "--cpus", "4", "--wait", "--detach")
+    timer.join()
+    assert waited.code == 0, waited.err
+    assert "waits: over a quota: team risk may hold 8 CPU at a time" in waited.err
+    assert time.monotonic() - begin >= 1.0
+    assert len(dashboard.jobs) == 2
+    # What is more than the whole quota would wait for ever.
+    assert ask("submit", "train", "--cpus", "9", "--wait", "--detach").code == 2
 
 
 def test_stop_and_resume(ask: Run, dashboard: FakeDashboard) -> None:

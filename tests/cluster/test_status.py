@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import ray
@@ -11,6 +12,10 @@ import ray
 from rayplat.cluster.execute import execute_here, execute_on
 from rayplat.cluster.head import RECORDER
 from rayplat.cluster.history import ClusterHistory
+from rayplat.cluster.jobs.line import in_line
+from rayplat.cluster.jobs.quota import decide, teams_of
+from rayplat.cluster.jobs.record import Needs
+from rayplat.cluster.jobs.request import Admitted, JobRequest
 from rayplat.cluster.logs import chosen, log_files, tail
 from rayplat.cluster.observe import Observer
 from rayplat.cluster.owners import declared
@@ -73,6 +78,30 @@ def test_a_demand_that_nothing_can_meet_says_why(ray_session: Settings) -> None:
     assert demand.why == "no group has the resource moonstone"
     assert demand.count == 1
     ray.cancel(task)
+
+
+def test_a_job_that_waits_since_its_team_is_over_its_quota_says_so(
+    ray_session: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "platform.yaml").write_text(
+        "groups: {head: {kind: head}}\nteams: {risk: {members: [ada], quota: {CPU: 4}}}\n"
+    )
+    ray_settings = ray_session.ray.model_copy(update={"spec": str(tmp_path / "platform.yaml")})
+    settings = ray_session.model_copy(update={"ray": ray_settings})
+    request = JobRequest(command=("a",), folder=tmp_path, user="ada", team="risk", needs=Needs(cpus=2))
+    held = [Needs(cpus=3)]
+    seen: list[ClusterStatus] = []
+
+    def look(_: float) -> None:
+        seen.append(status(settings))
+        held[0] = Needs(cpus=2)
+
+    decision = in_line(settings, request, lambda r: decide(r, teams_of(settings), held[0]), str, look)
+    assert decision == Admitted()
+    (demand,) = [d for d in seen[0].waiting if d.why.startswith("over a quota")]
+    assert (dict(demand.resources), demand.count) == ({"CPU": 2}, 1)
+    assert "team risk may hold 4 CPU at a time: its open jobs declare 3" in demand.why
+    assert [d for d in status(settings).waiting if "quota" in d.why] == []
 
 
 def test_a_look_is_cheap(ray_session: Settings) -> None:

@@ -43,6 +43,9 @@ ProjectOption = Annotated[
     ),
 ]
 WorkingDir = Annotated[Path, typer.Option("--working-dir", help="The folder that the job gets.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait in line while the team's quota has no room, instead of an error.")
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Return when the cluster has taken it.")]
 Team = Annotated[str | None, typer.Option("--team", help="Counted for this team; else jobs.team.")]
 Purpose = Annotated[str, typer.Option("--purpose", help="What it is for, in a few words.")]
@@ -86,6 +89,7 @@ def submit(  # noqa: PLR0917  # Typer gives them by name
     project: ProjectOption = None,
     working_dir: WorkingDir = Path(),
     detach: Detach = False,
+    wait: Wait = False,
     team: Team = None,
     purpose: Purpose = "",
     cpus: Cpus = 0.0,
@@ -94,9 +98,10 @@ def submit(  # noqa: PLR0917  # Typer gives them by name
 ) -> None:
     """Run a job on the cluster, and follow its log to the end; exits with 1 if it does not succeed."""
     from rayplat.cluster.jobs.command import check, named_project, project_name, resolve
+    from rayplat.cluster.jobs.line import in_line
     from rayplat.cluster.jobs.quota import teams_of
     from rayplat.cluster.jobs.record import Needs
-    from rayplat.cluster.jobs.request import JobRequest
+    from rayplat.cluster.jobs.request import JobRequest, OverQuota, RefusedError
     from rayplat.cluster.jobs.submission import submit as send
 
     settings = call.settings()
@@ -113,7 +118,19 @@ def submit(  # noqa: PLR0917  # Typer gives them by name
         purpose=purpose,
         needs=Needs(cpus=cpus, gpus=gpus, memory_gib=memory),
     )
-    tell(call, settings, send(settings, request, door(settings, teams), check), detach=detach)
+    admit = door(settings, teams)
+    while True:
+        if wait:
+            in_line(settings, request, admit, call.note)
+        try:
+            sent = send(settings, request, admit, check)
+            break
+        except RefusedError:
+            if not (
+                wait and isinstance(admit(request), OverQuota)
+            ):  # else another job of the team was quicker
+                raise
+    tell(call, settings, sent, detach=detach)
 
 
 def door(settings: "Settings", teams: "Teams") -> "Admit":

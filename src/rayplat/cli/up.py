@@ -77,8 +77,11 @@ def _text(found: "ClusterStatus", cost: float | None) -> "RenderableType":
     parts = [
         fields(known),
         table(
-            ["group", "nodes", "launching", "spot", "max", "in use"],
-            [(g.group, g.nodes, g.starting, g.spot, g.most, _shares(g.used)) for g in found.groups],
+            ["group", "nodes", "launching", "spot", "leaving", "taken away", "max", "in use"],
+            [
+                (g.group, g.nodes, g.starting, g.spot, g.leaving, g.taken, g.most, _shares(g.used))
+                for g in found.groups
+            ],
             title="groups",
         ),
         table(
@@ -93,7 +96,7 @@ def _text(found: "ClusterStatus", cost: float | None) -> "RenderableType":
             title="in use",
         ),
         table(
-            ["node", "group", "market", "since", "idle", "in use"],
+            ["node", "group", "market", "since", "idle", "leaves", "in use"],
             [
                 (
                     n.node_id[:12],
@@ -101,6 +104,7 @@ def _text(found: "ClusterStatus", cost: float | None) -> "RenderableType":
                     n.market,
                     n.started,
                     f"{n.idle_s:.0f} s" if n.idle_s else None,
+                    _in(now, n.leaves),
                     _amounts({k: v for k, v in n.used.items() if v > 0 and not k.startswith("node:")}),
                 )
                 for n in found.nodes
@@ -131,6 +135,10 @@ def _amounts(resources: Any) -> str:
 
 def _shares(used: Any) -> str:
     return ", ".join(f"{k} {share:.0%}" for k, share in used.items() if k not in _BYTES)
+
+
+def _in(now: datetime, then: datetime | None) -> str | None:
+    return None if then is None else f"in {max(0.0, (then - now).total_seconds()):.0f} s"
 
 
 def _ago(now: datetime, since: datetime) -> str:

@@ -22,11 +22,16 @@ _OWN_LABELS = ("rayplat.group", "ray.io/market-type")
 _TINY = 1e-6
 _OWNERS = b"rayplat_owners"
 _STATIC = ("node:", "object_store_memory")
+_PREEMPTED = 3
+"""Ray's `NodeDeathInfo.Reason`: the node was told to go, and went at its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenNode:
-    """A node as it is now, or was when it ended."""
+    """A node as it is now, or was when it ended.
+
+    `leaves`: when it goes, where that was told; `taken`: it went because its cloud took it away.
+    """
 
     node_id: str
     group: str
@@ -38,6 +43,8 @@ class SeenNode:
     resources: Mapping[str, float]
     available: Mapping[str, float]
     idle_s: float
+    leaves: datetime | None = None
+    taken: bool = False
 
     @property
     def used(self) -> dict[str, float]:
@@ -98,6 +105,7 @@ class Observer:
         self._groups = services.PlacementGroupInfoGcsServiceStub(self._channel)
         self._jobs = services.JobInfoGcsServiceStub(self._channel)
         self._tasks = services.TaskInfoGcsServiceStub(self._channel)
+        self._resources = services.NodeResourceInfoGcsServiceStub(self._channel)
         self._kept = services.InternalKVGcsServiceStub(self._channel)
         self._state = states.AutoscalerStateServiceStub(self._channel)
 
@@ -115,7 +123,10 @@ class Observer:
             )
             infos = self._nodes.GetAllNodeInfo(gcs_service_pb2.GetAllNodeInfoRequest(), timeout=_TIMEOUT_S)
             states = {one.node_id.hex(): one for one in status.cluster_resource_state.node_states}
-            nodes = tuple(_node(info, states.get(info.node_id.hex())) for info in infos.node_info_list)
+            leaving = self._leaving(states.values())
+            nodes = tuple(
+                _node(info, states.get(info.node_id.hex()), leaving) for info in infos.node_info_list
+            )
             return Look(
                 at=now or datetime.now(UTC),
                 session=status.cluster_resource_state.cluster_session_name,
@@ -124,6 +135,16 @@ class Observer:
                 demands=_demands(status.cluster_resource_state),
                 starting=_starting(status.autoscaling_state),
             )
+
+    def _leaving(self, states: Iterable[Any]) -> dict[str, datetime]:
+        """When each node goes that was told to. Asked only where there is one."""
+        autoscaler_pb2, gcs_service_pb2 = _generated("autoscaler_pb2"), _generated("gcs_service_pb2")
+        if not any(one.status == autoscaler_pb2.NodeStatus.Value("DRAINING") for one in states):
+            return {}
+        request = gcs_service_pb2.GetDrainingNodesRequest()
+        draining = self._resources.GetDrainingNodes(request, timeout=_TIMEOUT_S).draining_nodes
+        moments = {one.node_id.hex(): _time(one.draining_deadline_timestamp_ms) for one in draining}
+        return {node_id: at for node_id, at in moments.items() if at is not None}
 
     def close(self) -> None:
         """Close the connection."""
@@ -268,7 +289,7 @@ def _class(actor: Any) -> str:
     return str(actor.class_name) or str(actor.name)
 
 
-def _node(info: Any, state: Any | None) -> SeenNode:
+def _node(info: Any, state: Any | None, leaving: Mapping[str, datetime]) -> SeenNode:
     gcs_pb2 = _generated("gcs_pb2")
 
     group_label, market_label = _OWN_LABELS
@@ -287,6 +308,8 @@ def _node(info: Any, state: Any | None) -> SeenNode:
         resources=dict(info.resources_total),
         available=dict(state.available_resources if state is not None else info.resources_total),
         idle_s=state.idle_duration_ms / 1000 if state is not None else 0.0,
+        leaves=leaving.get(info.node_id.hex()) if alive else None,
+        taken=not alive and info.death_info.reason == _PREEMPTED,
     )
 
 

@@ -26,7 +26,10 @@ _STATIC = ("node:", "accelerator_type:")
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """The nodes of one group. `used` is the held part of each resource, 0 to 1."""
+    """The nodes of one group. `used` is the held part of each resource, 0 to 1.
+
+    `leaving` of the nodes were told that they are to go; `taken` went so since the head started.
+    """
 
     group: str
     nodes: int
@@ -34,11 +37,13 @@ class GroupStatus:
     spot: int
     most: int | None
     used: Mapping[str, float]
+    leaving: int = 0
+    taken: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node."""
+    """One node; `leaves` is when it goes, where that was told."""
 
     node_id: str
     group: str
@@ -47,6 +52,7 @@ class NodeStatus:
     idle_s: float
     used: Mapping[str, float]
     resources: Mapping[str, float]
+    leaves: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +107,10 @@ def status(settings: Settings) -> ClusterStatus:
         available=_sum(node.available for node in look.alive),
         groups=_groups(look, spec, simulated),
         nodes=tuple(
-            NodeStatus(n.node_id, n.group, n.market, n.started, n.idle_s, n.used, n.resources)
+            NodeStatus(n.node_id, n.group, n.market, n.started, n.idle_s, n.used, n.resources, n.leaves)
             for n in look.alive
         ),
-        waiting=_waiting(settings, look, spec, simulated),
+        waiting=(*_waiting(settings, look, spec, simulated), *_in_line(settings, spec)),
         held=tuple((u.node_id, u.owner.kind, u.owner.name, u.resources) for u in look.uses),
         quotas=_quotas(settings, spec),
     )
@@ -147,7 +153,9 @@ def _groups(look: Look, spec: ClusterSpec, simulated: bool) -> tuple[GroupStatus
         starting = sum(n for kind, n in look.starting.items() if kind in (name, f"{name}-spot"))
         spot = sum(node.market == "spot" for node in nodes)
         most = spec.groups[name].max if simulated and name in spec.groups else None
-        found.append(GroupStatus(name, len(nodes), starting, spot, most, used))
+        leaving = sum(node.leaves is not None for node in nodes)
+        taken = sum(node.taken for node in look.nodes if node.group == name)
+        found.append(GroupStatus(name, len(nodes), starting, spot, most, used, leaving, taken))
     return tuple(found)
 
 
@@ -161,6 +169,16 @@ def _waiting(settings: Settings, look: Look, spec: ClusterSpec, simulated: bool)
         Demand(d.resources, d.count, since.get(_key(d.resources), now), why[i])
         for i, d in enumerate(look.demands)
     )
+
+
+def _in_line(settings: Settings, spec: ClusterSpec) -> tuple[Demand, ...]:
+    """Jobs that wait for room in their team's quota: the cluster itself has not heard of them."""
+    if not any(team.quota for team in spec.teams.values()):
+        return ()
+    from rayplat.cluster.jobs.line import Line
+
+    with Line(settings) as line:
+        return tuple(Demand(w.resources, 1, w.since, w.why) for w in line.waiting(datetime.now(UTC)))
 
 
 def _known_since(settings: Settings) -> dict[tuple[tuple[str, float], ...], datetime]:

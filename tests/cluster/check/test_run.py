@@ -11,7 +11,7 @@ import yaml
 from rayplat.cluster.check.aws import check_aws
 from rayplat.cluster.check.finding import Finding
 from rayplat.cluster.check.gcp import check_gcp
-from rayplat.cluster.check.kuberay import check_kuberay
+from rayplat.cluster.check.kuberay import check_config_map, check_kuberay
 from rayplat.cluster.check.launcher import check_launcher
 from rayplat.cluster.check.run import check_targets
 from rayplat.cluster.check.security import check_kuberay_security, check_launcher_security
@@ -142,6 +142,16 @@ def test_only_the_question_holds_the_token_and_every_service_is_told() -> None:
         assert any(f"{unit}.service" in fault for fault in faults)
 
 
+def test_what_the_launcher_was_started_with_may_not_come_after_the_token() -> None:
+    document = _document("aws")
+    (tells,) = [c for c in document["head_start_ray_commands"] if "export -p" in c]
+    added = "export -p | grep RAY_ >> $HOME/.rayplat/head.env.sh"
+    document["head_start_ray_commands"].insert(document["head_start_ray_commands"].index(tells) + 1, added)
+    faults = _failures(check_launcher_security("aws", document))
+    for unit in ("rayplat-head", "rayplat-recorder", "rayplat-costs"):
+        assert any(f"{unit}.service" in f and "without token" in f for f in faults)
+
+
 def test_start_commands_that_are_no_shell_are_told() -> None:
     document = _document("aws")
     document["worker_start_ray_commands"].append("echo 'open")
@@ -202,6 +212,36 @@ KUBERAY: list[tuple[str, Change]] = [
     ("become root", lambda s: _pod(s)["containers"][0].pop("securityContext")),
     ("not pinned", lambda s: _pod(s)["containers"][0].update(image="rayproject/ray:latest")),
 ]
+
+
+def _recorder(spec: Any) -> Any:
+    return spec["headGroupSpec"]["template"]["spec"]["initContainers"][0]
+
+
+KUBERAY += [
+    ("rayplat-recorder does not run", lambda s: _recorder(s).update(name="other")),
+    ("not started again", lambda s: _recorder(s).pop("restartPolicy")),
+    ("rayplat-recorder: starts without token", lambda s: _recorder(s).update(env=[])),
+    ("the token out of a Secret", lambda s: _told_plainly(_recorder(s))),
+    ("rayplat-recorder: may become root", lambda s: _recorder(s).pop("securityContext")),
+]
+
+
+def _told_plainly(container: Any) -> None:
+    """As a value of its own: whoever may read the file could then use it."""
+    container["env"] = [
+        {"name": "RAY_AUTH_TOKEN", "value": "abc"} if one["name"] == "RAY_AUTH_TOKEN" else one
+        for one in container["env"]
+    ]
+
+
+def test_the_cluster_file_on_kubernetes_is_the_one_here() -> None:
+    documents = _documents()
+    assert _failures(check_config_map(SPEC, documents)) == []
+    (config,) = [document for document in documents if document["kind"] == "ConfigMap"]
+    config["data"]["platform.yaml"] = config["data"]["platform.yaml"].replace("eu-central-1", "eu-west-1")
+    assert any("holds another" in told for told in _failures(check_config_map(SPEC, documents)))
+    assert any("0 ConfigMaps" in told for told in _failures(check_config_map(SPEC, documents[:1])))
 
 
 def _pod(spec: Any) -> Any:

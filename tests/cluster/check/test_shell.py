@@ -27,6 +27,8 @@ def _variables(text: str, **files: str) -> dict[str, str]:
         ("echo 'export A=1'; ray start", {}),
         (". there; ray start", {"A": "1"}),
         (". elsewhere; ray start", {}),
+        ("export A=1; . elsewhere; ray start", {}),
+        (". elsewhere; export A=1; ray start", {"A": "1"}),
         ("(. there); ray start", {}),
     ],
 )
@@ -45,6 +47,15 @@ def test_the_last_text_of_a_path_is_what_a_unit_runs() -> None:
     (start,) = unit_starts(files)["/etc/u"]
     assert start.words == ("ray", "start")
     assert start.variables == {"A": "1"}
+
+
+def test_what_is_added_to_a_file_may_set_anything() -> None:
+    commands = ["printf %s 'export A=1' > ~/a.sh", "export -p | grep RAY >> ~/a.sh"]
+    (start,) = starts(". ~/a.sh; ray start", written(commands))
+    assert start.variables == {}
+    again = written([*commands, "printf %s 'export A=2' > ~/a.sh"])
+    (start,) = starts(". ~/a.sh; ray start", again)
+    assert start.variables == {"A": "2"}
 
 
 def test_a_quote_without_an_end_is_an_error() -> None:

@@ -243,8 +243,6 @@ def test_another_environment_gets_the_pins_of_the_lock(folder: Path) -> None:
     pip = runtime_environment(_ask(folder), package, "pip", code)
     assert sorted(pip["pip"]["packages"]) == wanted
     assert pip["py_modules"] == [f"gcs://{code.name}"]
-    uv = runtime_environment(_ask(folder), package, "uv", None)
-    assert uv["uv"]["packages"] == pip["pip"]["packages"]
     with pytest.raises(UserError, match=r"holds no constraints\.txt"):
         runtime_environment(_ask(folder), packed([]), "pip", None)
     with pytest.raises(UserError, match="is no pin"):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rayplat.cluster.caps.config import GROUP_OF, LIMITS
 from rayplat.cluster.local.autoscaler import autoscaling_config, head_environment, new_node_id
 from rayplat.cluster.spec import load_spec, parse_spec
 
@@ -51,6 +52,15 @@ def test_limits_markets_and_idle_timeouts_are_the_files() -> None:
     assert types["gpu-spot"]["resources"]["GPU"] == 1
     assert types["gpu-spot"]["labels"]["ray.io/market-type"] == "spot"
     assert config()["max_workers"] == 4
+
+
+def test_the_provider_is_told_the_groups_limits_and_how_spot_nodes_go() -> None:
+    plain = config()["provider"]
+    assert plain[LIMITS] == {"gpu": 4}
+    assert plain[GROUP_OF] == {"gpu": "gpu", "gpu-spot": "gpu"}
+    assert "spot_trace" not in plain
+    taken = config(SPEC.replace("simulate: true", "simulate: true, spot_trace: {seed: 3, stay_s: 60}"))
+    assert taken["provider"]["spot_trace"] == {"seed": 3, "stay_s": 60, "notice_s": 5}
 
 
 def test_the_head_is_told_to_the_autoscaler_under_its_own_id() -> None:

@@ -9,14 +9,31 @@ import scale_day
 
 def day(nodes: list[tuple[str, str]], waiting: bool, at: float) -> dict[str, object]:
     asked = [{"resources": {"GPU": 1.0}, "count": 1, "could_be_met": True}] if waiting else []
-    return {"at": at, "nodes": nodes, "waiting": asked, "gpus": {}}
+    return {"at": at, "nodes": nodes, "waiting": asked, "gpus": {}, "leaving": 0, "taken": 0}
 
 
 def test_the_invariants_find_what_is_broken() -> None:
     head, gpu = ("head", "on-demand"), ("gpu", "spot")
     samples = [day([head, *[gpu] * 4], True, 0.0), day([head], True, 61.0)]
-    told = "\n".join(scale_day.breaches({"samples": samples, "given_back": 0, "taken_in": 1, "produced": 2}))
-    for part in ("more than", "waited for 61 s", "gave nothing back", "1 of 2 records"):
+    lived = {
+        "samples": samples,
+        "given_back": 0,
+        "taken_in": 1,
+        "produced": 2,
+        "answered": 0,
+        "steps": [1, 2, 4],
+        "trainings": [{"stopped": False}],
+    }
+    told = "\n".join(scale_day.breaches(lived))
+    for part in (
+        "more than",
+        "waited for 61 s",
+        "gave nothing back",
+        "1 of 2 records",
+        "no caller",
+        "[3] are missing",
+        "without its checkpoint",
+    ):
         assert part in told, part
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -77,3 +78,53 @@ def test_what_is_killed_comes_back_and_down_ends_all(tmp_path: Path) -> None:
         run(settings, "down")
     assert ours(settings) == []
     assert not ray_folder(settings).exists()
+
+
+HOLDER = """
+import ray
+
+ray.init(log_to_driver=False)
+kind = ray.remote(type("Holder", (), {"where": lambda self: ray.get_runtime_context().get_node_id()}))
+kind.options(name="holder", lifetime="detached", num_gpus=1, num_cpus=0, max_restarts=-1).remote()
+"""
+
+
+@pytest.mark.slow
+def test_a_spot_node_is_told_then_taken_and_what_ran_there_runs_on_another(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    (tmp_path / "platform.yaml").write_text(f"""
+name: spot
+groups:
+  head: {{kind: head, cpus: 2}}
+  gpu: {{kind: gpu, accelerator: L4, gpus: 1, cpus: 1, memory_gib: 2, max: 1, spot: {{share: 1.0}}}}
+local:
+  simulate: true
+  cpus: 2
+  speedups: {{idle_timeout_s: 60, autoscaler_s: 1}}
+  spot_trace: {{seed: {seed}, stay_s: 12, notice_s: 4}}
+""")
+    ray = {"spec": str(tmp_path / "platform.yaml"), "object_store_mib": 128}
+    settings = Settings.model_validate({"home": tmp_path / "home", "ray": ray})
+    holders: list[str] = []
+    notices: set[str] = set()
+    taken = 0
+    try:
+        run(settings, "up")
+        run(settings, "exec", "--", "python", "-c", HOLDER)
+        deadline = time.monotonic() + 90
+        while len(holders) < 2 or not notices or not taken:
+            found = json.loads(run(settings, "status"))
+            (group,) = [one for one in found["groups"] if one["group"] == "gpu"]
+            assert group["nodes"] <= 1, found
+            taken = group["taken"]
+            notices |= {n["node_id"] for n in found["nodes"] if n["leaves"]}
+            assert group["leaving"] == sum(bool(n["leaves"]) for n in found["nodes"])
+            for node_id, _, _, held in found["held"]:
+                if held.get("GPU") and node_id not in holders:
+                    holders.append(node_id)
+            assert time.monotonic() < deadline, found
+    finally:
+        run(settings, "down")
+    assert notices <= set(holders)
+    assert ours(settings) == []

@@ -94,6 +94,35 @@ def test_a_head_is_services_that_come_back(home: Path, target: str) -> None:
     assert "enable --now rayplat-head rayplat-recorder rayplat-costs" in (home / "asked").read_text()
 
 
+@pytest.mark.parametrize("secrets", [None, "secrets.env"])
+def test_nothing_that_the_launcher_or_a_file_says_turns_the_token_off(
+    home: Path, secrets: str | None
+) -> None:
+    spec = spec_of({}, platform={"secrets_file": secrets} if secrets else {})
+    (home / ".rayplat" / "secrets.env").write_text("RAY_AUTH_MODE=disabled\nRAYPLAT_ONLINE=redis://x\n")
+    _write_down(
+        home,
+        _commands(spec),
+        RAY_AUTH_MODE="disabled",
+        RAY_AUTH_TOKEN_PATH="/elsewhere",
+        RAY_gcs_storage="memory",
+    )
+    shown = subprocess.run(
+        ["bash", "-c", f". {home}/.rayplat/head.env.sh; env"],
+        env=_environment(home),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for line in (
+        "RAY_AUTH_MODE=token",
+        f"RAY_AUTH_TOKEN_PATH={home}/.ray/auth_token",
+        "RAY_gcs_storage=rocksdb",
+    ):
+        assert line in shown, line
+    assert ("RAYPLAT_ONLINE=redis://x" in shown) == bool(secrets)
+
+
 def test_redis_keeps_the_heads_tables_where_the_file_says_so() -> None:
     spec = spec_of({}, platform={"head_store": "redis", "redis": "rediss://r.example.com:6380/0"})
     said = " ".join(_commands(spec))

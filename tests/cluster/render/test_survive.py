@@ -9,7 +9,7 @@ from rayplat.cluster.check.kuberay import schema_faults
 from rayplat.cluster.check.launcher import prepared
 from rayplat.cluster.check.readback import read_kuberay, read_launcher, shape_of
 from rayplat.cluster.render.targets import TARGETS
-from rayplat.cluster.spec import ClusterSpec
+from rayplat.cluster.spec import ClusterSpec, parse_spec
 from tests.cluster.render.specs import spec_of, specs
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -29,9 +29,10 @@ def test_every_group_survives_every_target(spec: ClusterSpec) -> None:
         assert document["max_workers"] == sum(group.max for group in spec.workers.values())
         if target != "local":
             prepared(document)
-    cluster, job, service = _documents("kuberay", spec)
+    cluster, job, service, config = _documents("kuberay", spec)
     for body in (cluster["spec"], job["spec"]["rayClusterSpec"], service["spec"]["rayClusterConfig"]):
         assert read_kuberay(body) == wanted
+    assert parse_spec(config["data"]["platform.yaml"]) == spec
     assert schema_faults(cluster) == schema_faults(job) == schema_faults(service) == []
 
 

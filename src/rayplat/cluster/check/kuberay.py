@@ -11,8 +11,10 @@ from typing import Any
 
 from rayplat.cluster.check.finding import Finding, failed, last_words, passed, silent
 from rayplat.cluster.check.readback import compare, read_kuberay
-from rayplat.cluster.spec import ClusterSpec
+from rayplat.cluster.spec import ClusterSpec, parse_spec
+from rayplat.core.errors import UserError
 
+CONFIG_MAP = "ConfigMap"
 _CLUSTER_IN = {"RayCluster": (), "RayJob": ("rayClusterSpec",), "RayService": ("rayClusterConfig",)}
 _MEND = "run `rayplat cluster render kuberay`; if it stays, the cluster file asks what KubeRay refuses"
 
@@ -20,6 +22,7 @@ _MEND = "run `rayplat cluster render kuberay`; if it stays, the cluster file ask
 def check_kuberay(spec: ClusterSpec, documents: list[dict[str, Any]]) -> list[Finding]:
     """Every resource against its schema, its groups, and the autoscaler's own reading of it."""
     found: list[Finding] = []
+    documents = [document for document in documents if document.get("kind") != CONFIG_MAP]
     for document in documents:
         kind = document.get("kind", "?")
         if kind not in _CLUSTER_IN:
@@ -33,6 +36,20 @@ def check_kuberay(spec: ClusterSpec, documents: list[dict[str, Any]]) -> list[Fi
         kinds = ", ".join(document["kind"] for document in documents)
         found.insert(0, passed("kuberay", "schema", f"{kinds} accepted by KubeRay's schemas"))
     return list(dict.fromkeys(found))
+
+
+def check_config_map(spec: ClusterSpec, documents: list[dict[str, Any]]) -> list[Finding]:
+    """The cluster file, as the head's pods read it, says what the one here says."""
+    texts = [d.get("data", {}).get("platform.yaml", "") for d in documents if d.get("kind") == CONFIG_MAP]
+    if len(texts) != 1:
+        return [failed("kuberay", "cluster file", f"{len(texts)} ConfigMaps hold it, not one", _MEND)]
+    try:
+        same = parse_spec(texts[0]) == spec
+    except UserError as error:
+        return [failed("kuberay", "cluster file", f"the ConfigMap holds another: {error.what}", _MEND)]
+    if not same:
+        return [failed("kuberay", "cluster file", "the ConfigMap holds another", _MEND)]
+    return [passed("kuberay", "cluster file", "the ConfigMap holds the cluster file")]
 
 
 def schema_faults(document: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 from rayplat.cluster.check.aws import check_aws
 from rayplat.cluster.check.finding import Finding, failed, passed
 from rayplat.cluster.check.gcp import check_gcp
-from rayplat.cluster.check.kuberay import check_kuberay
+from rayplat.cluster.check.kuberay import check_config_map, check_kuberay
 from rayplat.cluster.check.launcher import check_launcher
 from rayplat.cluster.check.readback import compare, read_launcher
 from rayplat.cluster.check.security import check_kuberay_security, check_launcher_security
@@ -79,7 +79,10 @@ def _launched(
 
 
 def _kuberay(spec: ClusterSpec, documents: Documents) -> list[Finding]:
-    found = check_kuberay(without_skipped(spec, "kubernetes"), documents)
+    found = [
+        *check_kuberay(without_skipped(spec, "kubernetes"), documents),
+        *check_config_map(spec, documents),
+    ]
     broken = any(finding.check == "schema" and finding.state == "failed" for finding in found)
     return found if broken else [*found, *check_kuberay_security(documents)]
 

@@ -135,6 +135,7 @@ def check_kuberay_security(documents: list[dict[str, Any]]) -> list[Finding]:
     faults = [
         f"{document['kind']}: {fault}"
         for document in documents
+        if "spec" in document  # a ConfigMap starts nothing
         for fault in _kuberay_faults(document["spec"])
     ]
     return _told("kuberay", [*faults, *_world(documents)])
@@ -154,12 +155,29 @@ def _kuberay_faults(body: dict[str, Any]) -> Iterator[str]:
         pod = group["template"]["spec"]
         if group is not head and pod.get("automountServiceAccountToken") is not False:
             yield f"{group['groupName']}: a worker may ask the API server"
-        for container in pod["containers"]:
+        if group is head:
+            yield from _beside_faults(pod.get("initContainers", []))
+        for container in (*pod["containers"], *pod.get("initContainers", [])):
             powers = container.get("securityContext", {})
             if powers.get("allowPrivilegeEscalation") is not False or not powers.get("runAsNonRoot"):
                 yield f"{container['name']}: may become root"
             if _NIGHTLY.search(container["image"]) or not re.search(r"[:@]", container["image"]):
                 yield f"{container['name']}: image {container['image']} is not pinned"
+
+
+def _beside_faults(containers: list[dict[str, Any]]) -> Iterator[str]:
+    """What runs beside the head: the operator gives the token to Ray's own containers alone."""
+    names = {container["name"] for container in containers}
+    for missing in sorted({"rayplat-recorder", "rayplat-costs"} - names):
+        yield f"{missing} does not run beside the head: nobody counts the costs"
+    for container in containers:
+        known = {one["name"]: one for one in container.get("env", [])}
+        if known.get("RAY_AUTH_MODE", {}).get("value") != "token":
+            yield f"{container['name']}: starts without token authentication"
+        if "secretKeyRef" not in known.get("RAY_AUTH_TOKEN", {}).get("valueFrom", {}):
+            yield f"{container['name']}: is not given the token out of a Secret"
+        if container.get("restartPolicy") != "Always":
+            yield f"{container['name']}: is not started again when it ends"
 
 
 def _told(target: str, faults: list[str]) -> list[Finding]:

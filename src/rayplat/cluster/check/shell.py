@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 _ENDS = "();|&\n"
 _UNIT_RUNS = "ExecStart="
+_UNKNOWN = "/dev/unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,10 @@ def _walk(text: str, files: Mapping[str, str], scopes: list[dict[str, str]]) -> 
         elif words[0] == "export":
             scopes[-1].update(_assigned(words[1:]))
         elif words[0] in (".", "source") and len(words) > 1:
-            yield from _walk(files.get(home(words[1]), ""), files, scopes)
+            if home(words[1]) in files:
+                yield from _walk(files[home(words[1])], files, scopes)
+            else:
+                scopes[-1].clear()  # it may set anything to anything
         else:
             yield Start(tuple(words), {**scopes[-1], **_assigned(words)})
 
@@ -79,6 +83,8 @@ def _statements(text: str) -> Iterator[list[str]]:
 def written(commands: list[str]) -> dict[str, str]:
     """The files that `printf %s TEXT` writes, by path; what is piped on through `tee` too.
 
+    What something else is added to ends in a file that nobody knows.
+
     Raises:
         ValueError: a quote has no end.
     """
@@ -90,6 +96,9 @@ def written(commands: list[str]) -> dict[str, str]:
                 piped = words[2]
                 if words[3:4] == [">"] and len(words) > 4:
                     found[home(words[4])] = piped
+            elif ">>" in words[:-1]:
+                path = home(words[words.index(">>") + 1])
+                found[path] = f"{found.get(path, '')}\n. {_UNKNOWN}\n"
             elif "tee" in words[:-1] and piped:
                 path = next(word for word in words[words.index("tee") + 1 :] if not word.startswith("-"))
                 found[home(path)] = piped

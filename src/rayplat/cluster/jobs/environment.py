@@ -40,7 +40,7 @@ def same_environment(settings: Settings) -> bool:
 
 
 def chosen_packages(settings: Settings, door: Door) -> str:
-    """How packages are given: `none`, `pip` or `uv`.
+    """How packages are given: `none` or `pip`.
 
     `auto` installs nothing where the cluster runs from this environment. Elsewhere it is pip, which
     compares the pins with what the cluster's image has, and installs only what differs.
@@ -79,15 +79,11 @@ def runtime_environment(
         )
     # The pins are of everything that is needed, however deep: Ray hands a constraints file's place to pip
     # with its variable unexpanded.
-    wanted = pinned_requirements(lock)
-    if packages == "pip":
-        environment["pip"] = {
-            "packages": wanted,
-            "pip_check": False,
-            "pip_install_options": ["--disable-pip-version-check"],
-        }
-    else:
-        environment["uv"] = {"packages": wanted}
+    environment["pip"] = {
+        "packages": pinned_requirements(lock),
+        "pip_check": False,
+        "pip_install_options": ["--disable-pip-version-check"],
+    }
     if own_code is not None:
         environment["py_modules"] = [f"gcs://{package_name(own_code.digest)}"]
     return environment

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayplat.cluster.jobs.record import JobRecord, Needs
-from rayplat.cluster.jobs.request import Admission, Admit, Admitted, JobRequest, Refused
+from rayplat.cluster.jobs.request import Admission, Admit, Admitted, JobRequest, OverQuota, Refused
 from rayplat.cluster.spec import Team, load_spec
 from rayplat.core.settings import Settings
 
@@ -59,10 +59,13 @@ def decide(request: JobRequest, teams: Teams, held: Needs) -> Admission:
     wanted, taken = as_resources(request.needs), as_resources(held)
     for name, limit in sorted(team.quota.items()) if team else ():
         if wanted.get(name, 0.0) and wanted[name] + taken[name] > limit:
-            return Refused(
+            # What is more than the whole quota has room at no time.
+            kind = OverQuota if wanted[name] <= limit else Refused
+            return kind(
                 f"team {request.team} may hold {limit:g} {name} at a time: its open jobs declare "
                 f"{taken[name]:g}, and this one declares {wanted[name]:g}",
-                "declare less, wait for the team's other jobs, or have the quota in the cluster file raised",
+                "declare less, wait for the team's other jobs (`rayplat submit --wait`), or have the quota "
+                "in the cluster file raised",
             )
     return Admitted()
 

@@ -53,7 +53,7 @@ class JobRecord:
         ray_job_id: Ray's own id of its driver, once there is one.
         package: digest of the working folder's content in the warehouse; empty: none was kept.
         runtime_digest: SHA-256 of the runtime environment that the cluster was given.
-        packages: how the Python packages were given (`none`, `pip`, `uv`).
+        packages: how the Python packages were given (`none`, `pip`).
         place: the cluster's address, or the home for the platform's own; empty: not known.
         session: the name of the cluster's session; a cluster that is started anew has another one.
         log: address of the copy in the warehouse; empty while there is none.

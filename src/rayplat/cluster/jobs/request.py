@@ -46,6 +46,11 @@ class Refused:
     mend: str
 
 
+@dataclass(frozen=True, slots=True)
+class OverQuota(Refused):
+    """Do not take it now: there will be room when other jobs of the team have ended."""
+
+
 Admission = Admitted | Warned | Refused
 Admit = Callable[[JobRequest], Admission]
 """Asked once a request, before anything is sent or written down."""

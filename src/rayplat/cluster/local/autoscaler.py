@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rayplat.cluster.caps.config import GROUP_OF, LIMITS
 from rayplat.cluster.spec import ClusterSpec, NodeType, node_types, worker_limit
 
 PROVIDER = "rayplat.cluster.local.provider.SimulatedNodes"
@@ -57,6 +58,10 @@ def autoscaling_config(
             "launch_multiple": True,
             "folder": str(folder),
             "boot_s": speedups.boot_s,
+            **({"spot_trace": spec.local.spot_trace.model_dump()} if spec.local.spot_trace else {}),
+            # While a node that was told to go is there, Ray would start another beside it.
+            GROUP_OF: {node_type.name: node_type.group for node_type in workers},
+            LIMITS: {name: group.max for name, group in spec.workers.items()},
             # Ray would log in to each node by SSH, and install itself there.
             "disable_node_updaters": True,
         },

@@ -14,12 +14,16 @@ from rayplat.cluster.processes import ProcessRecord
 
 @dataclass(frozen=True, slots=True)
 class SimulatedNode:
-    """A simulated node: the autoscaler's tags of it, its processes and the folder-relative log names."""
+    """A simulated node: the autoscaler's tags of it, its processes and the folder-relative log names.
+
+    `goes_at`: when the spot market takes it away, s since the epoch; None where it stays.
+    """
 
     node_id: str
     tags: Mapping[str, str]
     processes: tuple[ProcessRecord, ...]
     logs: tuple[str, ...] = ()
+    goes_at: float | None = None
 
     def alive(self) -> bool:
         """Whether its raylet runs."""
@@ -41,7 +45,9 @@ def read_nodes(folder: Path) -> dict[str, SimulatedNode]:
     for path in sorted(folder.glob("*.json")):
         raw = json.loads(path.read_text())
         processes = tuple(ProcessRecord(**one) for one in raw["processes"])
-        found[raw["node_id"]] = SimulatedNode(raw["node_id"], raw["tags"], processes, tuple(raw["logs"]))
+        found[raw["node_id"]] = SimulatedNode(
+            raw["node_id"], raw["tags"], processes, tuple(raw["logs"]), raw.get("goes_at")
+        )
     return found
 
 

@@ -1,9 +1,9 @@
 """The node provider of the simulated cluster: a node is a raylet on this machine.
 
 Knows how a simulated node is started, found again and ended; it does not know when (Ray's autoscaler
-does). Ray's own fake provider is what it stands on. Its own are four things: ids that are unique, nodes
-that outlive a killed autoscaler, a time that a node takes to come, and an end that reaches exactly the
-processes of the node.
+does). Ray's own fake provider is what it stands on. Its own are five things: ids that are unique, nodes
+that outlive a killed autoscaler, a time that a node takes to come, an end that reaches exactly the
+processes of the node, and a spot market that takes nodes away.
 """
 
 import contextlib
@@ -26,9 +26,13 @@ from ray.autoscaler.tags import (
     TAG_RAY_USER_NODE_TYPE,
 )
 
+from rayplat.cluster.caps.nodes import Capped
 from rayplat.cluster.local.autoscaler import new_node_id
 from rayplat.cluster.local.node_records import SimulatedNode, forget_node, read_nodes, write_node
+from rayplat.cluster.local.spot_market import SpotMarket
 from rayplat.cluster.processes import ProcessRecord, end
+from rayplat.cluster.spec import SpotTrace
+from rayplat.cluster.spec.markets import MARKET_LABEL
 from rayplat.core.settings_environment import set_for_sdk
 
 _AT_ONCE = 2
@@ -39,7 +43,7 @@ _log = logging.getLogger(__name__)
 _LOGS = ("--stdout_filepath=", "--stderr_filepath=")
 
 
-class SimulatedNodes(FakeMultiNodeProvider):
+class SimulatedNodes(Capped, FakeMultiNodeProvider):
     """Simulated nodes, as the autoscaler sees them.
 
     Args:
@@ -53,7 +57,7 @@ class SimulatedNodes(FakeMultiNodeProvider):
         super().__init__(provider_config, cluster_name)
         self._folder = Path(provider_config["folder"])
         self._boot_s = float(provider_config["boot_s"])
-        self._starting = threading.Lock()
+        self._numbering = threading.Lock()
         self._started_at = 0.0
         self._slots = threading.Semaphore(_AT_ONCE)
         self._nodes[self._head_node_id]["tags"][TAG_RAY_USER_NODE_TYPE] = provider_config["head_node_type"]
@@ -62,6 +66,14 @@ class SimulatedNodes(FakeMultiNodeProvider):
                 self._nodes[node_id] = {"tags": dict(node.tags)}
             else:
                 self._end(node)
+        trace = provider_config.get("spot_trace")
+        self._market = (
+            SpotMarket(SpotTrace(**trace), self._folder, str(self._gcs_address))
+            if trace is not None
+            else None
+        )
+        if self._market is not None:
+            self._market.start()
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
         """The nodes that run; one whose raylet was killed is gone, and its record with it."""
@@ -140,7 +152,10 @@ class SimulatedNodes(FakeMultiNodeProvider):
                     self._nodes.pop(node_id, None)
                 return
         processes, logs = _processes(node)
-        started = SimulatedNode(node_id, tags, processes, logs)
+        market = self._market if labels.get(MARKET_LABEL) == "spot" else None
+        started = SimulatedNode(
+            node_id, tags, processes, logs, None if market is None else market.end_of_next()
+        )
         write_node(self._folder, started)
         with self.lock:
             wanted = node_id in self._nodes
@@ -149,7 +164,7 @@ class SimulatedNodes(FakeMultiNodeProvider):
 
     def _stagger(self) -> None:
         """Ray numbers a node's log files by those that are there: two that start at once would share them."""
-        with self._starting:
+        with self._numbering:
             time.sleep(max(0.0, self._started_at + _APART_S - time.monotonic()))
             self._started_at = time.monotonic()
 

@@ -64,21 +64,18 @@ def _setup(spec: ClusterSpec) -> list[str]:
 
 
 def _variables(spec: ClusterSpec) -> list[str]:
-    exports = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        **spec.platform.environment,
-    }
-    parts = [
-        f"export {' '.join(f'{key}={shlex.quote(value)}' for key, value in exports.items())}",
-        "export RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token",
-        # A job's `python` is the interpreter of the node.
-        "export PATH=$HOME/.rayplat/venv/bin:$PATH",
-    ]
+    exports = {"RAY_USAGE_STATS_ENABLED": "0", **spec.platform.environment}
+    parts = [f"export {' '.join(f'{key}={shlex.quote(value)}' for key, value in exports.items())}"]
     if spec.platform.secrets_file:
         parts.append(f"set -a; . {SECRETS}; set +a")
-    parts.append("ulimit -n 65536")
-    return parts
+    return [
+        *parts,
+        # After everything that is read in: no file turns the token off.
+        "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token",
+        # A job's `python` is the interpreter of the node.
+        "export PATH=$HOME/.rayplat/venv/bin:$PATH",
+        "ulimit -n 65536",
+    ]
 
 
 def _start_services(spec: ClusterSpec) -> list[str]:

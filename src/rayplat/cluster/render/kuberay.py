@@ -1,13 +1,14 @@
-"""cluster/kuberay.yaml: a RayCluster, and templates of a RayJob and a RayService, for KubeRay.
+"""cluster/kuberay.yaml: a RayCluster, templates of a RayJob and a RayService, and the cluster file for them.
 
 Knows KubeRay's resources; it does not know what a pod may do, nor does it talk to Kubernetes.
 """
 
+import json
 from typing import Any
 
 from rayplat.cluster.render.commands import DASHBOARD_PORT
 from rayplat.cluster.render.launcher import without_skipped
-from rayplat.cluster.render.pods import CONTAINER_SECURITY, pod_template
+from rayplat.cluster.render.pods import CONTAINER_SECURITY, SPEC_FILE, pod_template, spec_map
 from rayplat.cluster.render.services import redis_address
 from rayplat.cluster.render.text import rendered
 from rayplat.cluster.spec import ClusterSpec, NodeType, node_types
@@ -17,6 +18,8 @@ _NOTES = (
     "The RayCluster is the platform. The RayJob and the RayService are templates: each starts a cluster of",
     "the same shape for one job or one application; put your own entrypoint or import_path in, and apply",
     "what you want of the three. `rayplat cluster policy kubernetes` prints what must be there before.",
+    "Beside each head run the recorder and the steward of the costs, which read the ConfigMap: the image",
+    "must hold rayplat.",
 )
 _ENTRYPOINT = "python jobs/train.py --project examples/flights"
 _SERVE = """\
@@ -34,7 +37,8 @@ def render_kuberay(spec: ClusterSpec) -> str:
 
 
 def kuberay_documents(spec: ClusterSpec) -> list[dict[str, Any]]:
-    """The three resources as values."""
+    """The resources as values: KubeRay's three, and the cluster file as a ConfigMap."""
+    whole = spec
     assert spec.kubernetes is not None
     spec = without_skipped(spec, "kubernetes")
     assert spec.kubernetes is not None
@@ -57,7 +61,20 @@ def kuberay_documents(spec: ClusterSpec) -> list[dict[str, Any]]:
         _resource("RayCluster", spec.name, kubernetes, lasting),
         _resource("RayJob", f"{spec.name}-job", kubernetes, job),
         _resource("RayService", f"{spec.name}-serve", kubernetes, service),
+        _config_map(whole, kubernetes),
     ]
+
+
+def _config_map(spec: ClusterSpec, kubernetes: KubernetesSection) -> dict[str, Any]:
+    """The cluster file, for whoever reads prices, budgets, teams and groups on the head."""
+    # Only what differs from the defaults: those are the same wherever the file is read.
+    text = json.dumps(spec.model_dump(mode="json", exclude_defaults=True, by_alias=True), indent=1)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": spec_map(spec), "namespace": kubernetes.namespace},
+        "data": {SPEC_FILE: text + "\n"},
+    }
 
 
 def _resource(kind: str, name: str, kubernetes: KubernetesSection, body: dict[str, Any]) -> dict[str, Any]:

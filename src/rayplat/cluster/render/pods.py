@@ -5,6 +5,7 @@ Knows pod templates; it does not know KubeRay's own resources.
 
 from typing import Any
 
+from rayplat.cluster.render.commands import GCS_PORT
 from rayplat.cluster.spec import ClusterSpec, NodeGroup, NodeType
 from rayplat.cluster.spec.sections import KubernetesSection
 
@@ -17,6 +18,18 @@ CONTAINER_SECURITY = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 """Of every container; 1000 is the user `ray` of Ray's images."""
+BESIDE = {
+    "rayplat-recorder": ("python", "-m", "rayplat.cluster.recorder"),
+    "rayplat-costs": ("rayplat", "cost", "watch"),
+}
+"""What runs beside Ray on the head. The operator lets pods of its autoscaler never restart; a container among
+the first ones that says `Always` is restarted all the same."""
+SPEC_MAP = "platform"
+SPEC_FILE = "platform.yaml"
+_SPEC_FOLDER = "/etc/rayplat"
+_SPEC_VARIABLE = {"name": "RAYPLAT_RAY__SPEC", "value": f"{_SPEC_FOLDER}/{SPEC_FILE}"}
+_SPEC_MOUNT = {"name": SPEC_MAP, "mountPath": _SPEC_FOLDER, "readOnly": True}
+_SMALL = {"cpu": "100m", "memory": "512Mi"}
 
 
 def pod_template(spec: ClusterSpec, kubernetes: KubernetesSection, kind: NodeType) -> dict[str, Any]:
@@ -29,6 +42,9 @@ def pod_template(spec: ClusterSpec, kubernetes: KubernetesSection, kind: NodeTyp
         "automountServiceAccountToken": head,
         "containers": [_container(spec, kubernetes, group, head)],
     }
+    if head:
+        body["initContainers"] = [_beside(spec, kubernetes, *one) for one in BESIDE.items()]
+        body["volumes"] = [{"name": SPEC_MAP, "configMap": {"name": spec_map(spec)}}]
     selector = {
         **(kubernetes.accelerators.get(group.accelerator or "", {}) if group.gpus else {}),
         **group.kubernetes.node_selector,
@@ -68,9 +84,49 @@ def _container(
         "resources": {"requests": dict(amounts), "limits": amounts},
         "securityContext": CONTAINER_SECURITY,
     }
+    if head:
+        container["env"].append(_SPEC_VARIABLE)
+        container["volumeMounts"] = [_SPEC_MOUNT]
     if kubernetes.secrets:
         container["envFrom"] = [{"secretRef": {"name": kubernetes.secrets}}]
     return container
+
+
+def _beside(
+    spec: ClusterSpec, kubernetes: KubernetesSection, name: str, command: tuple[str, ...]
+) -> dict[str, Any]:
+    """A container that runs beside the head for as long as it does, and is started again when it ends."""
+    variables = [{"name": key, "value": value} for key, value in spec.platform.environment.items()]
+    token = {"secretKeyRef": {"name": kubernetes.token_secret, "key": "auth_token"}}
+    label = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}
+    container: dict[str, Any] = {
+        "name": name,
+        "image": spec.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(command),
+        "restartPolicy": "Always",
+        "env": [
+            *variables,
+            {"name": "RAY_AUTH_MODE", "value": "token"},
+            {"name": "RAY_AUTH_TOKEN", "valueFrom": token},
+            {"name": "RAY_CLUSTER_NAME", "valueFrom": label},
+            # The home tells this cluster's nodes from those of others in the same database.
+            {"name": "RAYPLAT_HOME", "value": "/home/ray/.rayplat/$(RAY_CLUSTER_NAME)"},
+            {"name": "RAYPLAT_RAY__ADDRESS", "value": f"127.0.0.1:{GCS_PORT}"},
+            _SPEC_VARIABLE,
+        ],
+        "resources": {"requests": dict(_SMALL), "limits": dict(_SMALL)},
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [_SPEC_MOUNT],
+    }
+    if kubernetes.secrets:
+        container["envFrom"] = [{"secretRef": {"name": kubernetes.secrets}}]
+    return container
+
+
+def spec_map(spec: ClusterSpec) -> str:
+    """The name of the ConfigMap that holds the cluster file."""
+    return f"{spec.name}-{SPEC_MAP}"
 
 
 def _affinity(kubernetes: KubernetesSection, group: NodeGroup, kind: NodeType) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rayplat.cluster.spec import ClusterSpec
 FOLDER = "$HOME/.rayplat"
 HEAD = "rayplat-head"
 _VARIABLES = f"{FOLDER}/head.env.sh"
+_TOLD = f"{FOLDER}/head.told.sh"
 _READY_S = 120
 AUTOSCALER = f"{FOLDER}/autoscaler.yaml"
 # Ray's launcher has put its own file there; the groups' limits over both markets are added.
@@ -70,12 +71,14 @@ def service_commands(found: list[Service], variables: str, token: Mapping[str, s
         token: the variables with which Ray lets the question in whether it answers.
     """
     units = " ".join(service.unit for service in found)
-    # Ray's launcher tells each command what the node is; a service would not hear it.
-    told = f'export -p | grep "^declare -x RAY_" >> {_VARIABLES}'
+    # Ray's launcher tells each command what the node is; a service would not hear it. What is set here
+    # comes after it: nothing that the launcher was started with turns the token off.
+    told = f'(umask 077; export -p | grep "^declare -x RAY_" > {_TOLD} || true)'
+    variables = f". {_TOLD}\n{variables}"
     wait = " ".join(f"{key}={value}" for key, value in token.items())
     return [
         f"sudo systemctl stop {units} 2>/dev/null; {FOLDER}/venv/bin/ray stop",
-        f"mkdir -p {FOLDER} && {_written(variables, _VARIABLES)} && {told} || true",
+        f"mkdir -p {FOLDER} && {_written(variables, _VARIABLES)} && {told}",
         *(_written(_script(one), f"{FOLDER}/{one.unit}.sh") for one in found),
         *(_installed(one) for one in found),
         f"sudo systemctl daemon-reload && sudo systemctl enable --now {units}",

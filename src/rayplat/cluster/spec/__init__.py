@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rayplat.cluster.spec.load import load_spec, parse_spec
     from rayplat.cluster.spec.markets import NodeType, node_types, worker_limit
     from rayplat.cluster.spec.money import BudgetSpec, OwnPrice, Prices, Team
-    from rayplat.cluster.spec.sections import LocalSpec, PlatformSection, RayPin, Speedups
+    from rayplat.cluster.spec.sections import LocalSpec, PlatformSection, RayPin, Speedups, SpotTrace
 
 _HOME_OF = {
     name: f"rayplat.cluster.spec.{module}"
@@ -22,7 +22,7 @@ _HOME_OF = {
         "load": ("load_spec", "parse_spec"),
         "markets": ("NodeType", "node_types", "worker_limit"),
         "money": ("BudgetSpec", "OwnPrice", "Prices", "Team"),
-        "sections": ("LocalSpec", "PlatformSection", "RayPin", "Speedups"),
+        "sections": ("LocalSpec", "PlatformSection", "RayPin", "Speedups", "SpotTrace"),
     }.items()
     for name in names
 }
@@ -39,6 +39,7 @@ __all__ = [
     "RayPin",
     "Speedups",
     "Spot",
+    "SpotTrace",
     "Team",
     "load_spec",
     "node_types",

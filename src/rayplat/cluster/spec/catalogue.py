@@ -54,7 +54,7 @@ def machines(cloud: Cloud) -> tuple[Machine, ...]:
             int(row["gpus"]),
             row["accelerator"] or None,
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     )
 
 

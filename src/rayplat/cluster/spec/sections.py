@@ -192,6 +192,16 @@ class Speedups(Part):
     autoscaler_s: float = Field(1.0, gt=0, description="the autoscaler looks so often, s")
 
 
+class SpotTrace(Part):
+    """How simulated spot nodes are taken away: notice, then gone."""
+
+    seed: int = Field(0, ge=0, description="decides how long each spot node stays")
+    stay_s: float = Field(
+        gt=0, description="the mean of a spot node's stay, s; none stays for less than a quarter"
+    )
+    notice_s: float = Field(5.0, ge=0, description="how long before its end a spot node is told, s")
+
+
 class LocalSpec(Part):
     """The cluster that `rayplat up` starts on one machine."""
 
@@ -199,6 +209,9 @@ class LocalSpec(Part):
     gpus: int = Field(0, ge=0, description="GPUs of the head that are offered to tasks and replicas")
     simulate: bool = Field(False, description="nodes of the groups come and go as processes on this machine")
     speedups: Speedups = Speedups()
+    spot_trace: SpotTrace | None = Field(
+        None, description="simulated spot nodes are taken away by it; empty: they stay"
+    )
 
 
 def _text(value: Any) -> str:
