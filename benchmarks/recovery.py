@@ -5,8 +5,9 @@ Run: .venv/bin/python benchmarks/recovery.py [--json] [--quick]
 Two gloo workers with steps of 50 ms on one machine; a worker gets SIGKILL, and what is measured is the
 time to the next step that anybody has done. rayplat, with one standby: the survivor alone, both again, and
 all killed at once (from the newest checkpoint). Peers do the same steps under DDP: torchrun with restarts,
-and Ray Train with its health check at 0.05 s, both with a checkpoint every 10 steps. Goodput is the share
-of the steps that the time would have held without a kill; a step done twice counts once.
+Ray Train with its health check at 0.05 s, both with a checkpoint every 10 steps, and torchft with two replica
+groups (see recovery_torchft). Goodput is the share of the steps that the time would have held without a kill;
+a step done twice counts once.
 """
 
 import contextlib
@@ -26,8 +27,9 @@ from typing import Any
 import numpy as np
 import psutil
 import recovery_peers
+import recovery_torchft
 from harness import Claim, main
-from recovery_project import STEP_S
+from recovery_peers import STEP_S
 
 HERE = Path(__file__).parent
 ROWS = 2048
@@ -112,16 +114,16 @@ def kill_and_watch(folder: Path, ranks: Sequence[int]) -> Recovered:
 
 
 def goodput(folder: Path, seconds: float, every: float) -> float:
-    """Steps done, over those that the time holds without a kill, with a kill every so often."""
+    """Steps done over those that the time holds without a kill, with a kill in the middle of each `every`."""
     seen = wait_until(lambda s: both(s, 0.0), folder)
     begin, first, rank = time.time(), seen[-1].step, 1
-    while time.time() - begin < seconds:
-        time.sleep(max(0.0, min(every, begin + seconds - time.time())))
-        if time.time() - begin < seconds - 1:
-            newest = [s for s in steps(folder) if s.rank == rank]
-            with contextlib.suppress(ProcessLookupError):  # a group that has not begun again since
-                os.kill(newest[-1].pid, signal.SIGKILL)
-            rank = 1 - rank
+    for kill in range(round(seconds / every)):
+        time.sleep(max(0.0, begin + (kill + 0.5) * every - time.time()))
+        newest = [s for s in steps(folder) if s.rank == rank]
+        with contextlib.suppress(ProcessLookupError):  # a group that has not begun again since
+            os.kill(newest[-1].pid, signal.SIGKILL)
+        rank = 1 - rank
+    time.sleep(max(0.0, begin + seconds - time.time()))
     done = max(s.step for s in steps(folder)) - first
     undisturbed = np.median(np.diff([s.at for s in seen if s.rank == 0 and s.world == 2][-20:]))
     return done * float(undisturbed) / (time.time() - begin)
@@ -148,10 +150,12 @@ class Ours:
         self.settings = Settings.model_validate({"home": home, "ray": {"cpus": 4, "object_store_mib": 256}})
         up(self.settings)
         connect(self.settings)
-        project = folder / "recovery_project.py"
-        shutil.copy(HERE / "recovery_project.py", project)
+        project = folder / "project.py"
+        shutil.copy(HERE / "spot_project.py", project)
+        (folder / "step_s").write_text(str(STEP_S))
+        (folder / "epochs").write_text("1000")
         rows: Any = InMemory()
-        task = WorkerTask(str(project), "recovery", rows, f"file://{folder}/run", 1)
+        task = WorkerTask(str(project), "spot", rows, f"file://{folder}/run", 1)
         self.stop = False
         self.thread = threading.Thread(
             target=run_group, args=(GroupSpec(1, 2, standbys), task, _quietly, lambda: self.stop)
@@ -167,13 +171,35 @@ class Ours:
         down(self.settings)
 
 
+def commands(quick: bool) -> dict[str, list[str]]:
+    """By peer, what is given to Python; quickly the two alone that begin quickly."""
+    found = dict(recovery_peers.COMMANDS)
+    if quick:
+        del found["ray_train"]
+    if recovery_torchft.installed():
+        found["torchft"] = recovery_torchft.COMMAND
+    return found
+
+
+def begin_peer(command: Sequence[str], folder: Path) -> Any:
+    """Start a peer, without what our own platform has told its Ray by the environment."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY")}
+    return subprocess.Popen(
+        [sys.executable, *command, str(folder)],
+        env={**plain, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(recovery_torchft.FOLDER)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def _quietly(text: str, share: float | None) -> None:
     """A benchmark does not tell of epochs."""
 
 
 def measure(quick: bool) -> list[Claim]:
-    kills, seconds = (2, 20.0) if quick else (5, 60.0)
-    every = 5.0 if quick else KILL_EVERY_S
+    kills, seconds = (2, 10.0) if quick else (5, 45.0)
+    every = 10.0 if quick else KILL_EVERY_S
     ours: list[Recovered] = []
     restarts: list[Recovered] = []
     with tempfile.TemporaryDirectory(prefix="rayplat-recovery-") as made:
@@ -187,18 +213,10 @@ def measure(quick: bool) -> list[Claim]:
             group.close()
     peers: dict[str, list[Recovered]] = {}
     peer_goodput: dict[str, list[float]] = {}
-    for name, command in recovery_peers.COMMANDS.items():
+    for name, command in commands(quick).items():
         with tempfile.TemporaryDirectory(prefix="rayplat-recovery-") as made:
             folder = Path(made)
-            # Without what our own platform has told its Ray by the environment.
-            plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY")}
-            child = subprocess.Popen(
-                [sys.executable, *command, str(folder)],
-                env={**plain, "RAY_AUTH_MODE": "disabled"},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            child = begin_peer(command, folder)
             try:
                 peers[name] = [kill_and_watch(folder, [kill % 2]) for kill in range(max(1, kills // 2))]
                 peer_goodput[name] = [goodput(folder, seconds, every)]
@@ -208,7 +226,13 @@ def measure(quick: bool) -> list[Claim]:
     return [
         Claim("kill_to_step_s", "s", [r.to_step for r in ours], theirs, note="shrink and continue"),
         Claim("kill_to_both_s", "s", [r.to_both for r in ours], theirs, note="a standby has joined"),
-        Claim("kill_all_to_step_s", "s", [r.to_step for r in restarts], theirs, note="from a checkpoint"),
+        Claim(
+            "kill_all_to_step_s",
+            "s",
+            [r.to_step for r in restarts],
+            theirs,
+            note="group restart",
+        ),
         Claim(
             "steps_lost",
             "steps",

@@ -3,13 +3,17 @@
 Run: .venv/bin/python benchmarks/spot.py [--json] [--quick]
 
 A seeded trace of preemptions is replayed through rayplat's elastic trainer as it is: two nodes, each a
-process, taken when the trace has them, told 2 s before they go, killed when they go; once both go at the same
-time. Time is compressed: a node stays for half a minute or so instead of hours, and its start takes a second
-or two instead of minutes. A step is 0.1 s of one worker's time, shared by those that are there. Each second
-of a node is paid from its begin until it is given back, each start included. On demand: the same steps on two
-nodes that stay, at the measured time of a step, with one start each. `spot_saving` is the price on demand
-over that on spot; its bound is 1 / 0.3. The starts that preemptions cost are most of what separates the two:
-here one is some 7 % of a node's stay (full run: 2 to 3 %), more than where nodes stay for hours.
+process, taken when the trace has them, told 2 s before they go, killed when they go; once both go at the
+same time. Nothing of the trainer is simulated; the trace alone is compressed: a node stays for half a
+minute or so instead of hours, while its start takes the second or two that processes, imports and
+regrouping really take (for both sides of the comparison), and a margin of half a second before a deadline
+is half a second. So all that a preemption costs weighs more here than where nodes stay for hours. A step is
+0.1 s of one worker's time, shared by those that are there. Each second of a node is paid from its begin
+until it is given back, each start included; a node whose work is saved and goes on elsewhere is given back
+before it is taken. On demand: the same steps on two nodes that stay, at the measured time of a step, with
+one start each. `spot_saving` is the price on demand over that on spot; its bound is 1 / 0.3. The starts
+that preemptions cost are most of what separates the two: here one is some 7 % of a node's stay (full run: 2
+to 3 %), more than where nodes stay for hours.
 
 Beside it, computed for the same trace and the measured start: greedy spot (all capacity is taken, each change
 starts the group again from a checkpoint 5 s old at most), and a clairvoyant plan (it knows when each node

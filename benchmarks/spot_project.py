@@ -1,5 +1,10 @@
-"""What the spot benchmark trains: a step that takes the time of its work, shared by the workers there are."""
+"""What the spot and the recovery benchmark train: steps that take their time, and are written down when done.
 
+A step takes the time of its work, shared by the workers there are; or, where `step_s` beside this file says
+so, always as long.
+"""
+
+import os
 import time
 from pathlib import Path
 
@@ -46,13 +51,18 @@ def train(run: rp.TrainRun) -> None:
     batches = run.epoch_batches
     here = Path(__file__).parent
     epochs = int((here / "epochs").read_text())
+    always = here / "step_s"
+    step_s = float(always.read_text()) if always.exists() else WORK_S / run.world_size
+    own = (here / f"steps-{os.getpid()}.txt").open("a", buffering=1)
     file = (here / "steps").open("a", buffering=1)
 
     def watched(epoch, batch_size):
+        begun = time.perf_counter()
         for batch in batches(epoch, batch_size):
+            time.sleep(max(0.0, step_s - (time.perf_counter() - begun)))
             begun = time.perf_counter()
             yield batch
-            time.sleep(max(0.0, WORK_S / run.world_size - (time.perf_counter() - begun)))
+            own.write(f"{time.time()} {run.live.step} {run.rank} {run.world_size} {os.getpid()}\n")
             if run.rank == 0:
                 file.write(f"{time.time()} {run.live.step} {run.world_size}\n")
 

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import rayplat as rp
+from rayplat.train.goodput.spending import Spent
 from rayplat.train.tabular import TabularNet
 
 HERE = Path(__file__).parent
+STEP_S, STARVED_EPOCHS = 0.005, 5
 TURNS, REPORTS, BATCH = (
     json.loads((HERE / "sizes.json").read_text()) if (HERE / "sizes.json").exists() else (1, 1, 1)
 )
@@ -88,6 +91,7 @@ def train(run: rp.TrainRun) -> None:
             begun = time.perf_counter()
             loops[name](turn)
             times[name].append(time.perf_counter() - begun)
+    starved = input_waits(run, TURNS + 1)
     reports = []
     for epoch in range(REPORTS):
         run.note("next")
@@ -97,7 +101,7 @@ def train(run: rp.TrainRun) -> None:
         time.sleep(0.05)
     steps = run.batches(BATCH)
     told = {name: [seconds / steps for seconds in taken[1:]] for name, taken in times.items()}
-    (HERE / "told.json").write_text(json.dumps({"steps": told, "reports": reports}))
+    (HERE / "told.json").write_text(json.dumps({"steps": told, "starved": starved, "reports": reports}))
 
 
 def batches(run, epoch):
@@ -107,3 +111,56 @@ def batches(run, epoch):
     for batch in np.array_split(order, run.batches(BATCH)):
         at = torch.from_numpy(batch)
         yield x[at], y[at]
+
+
+def input_waits(run, first):
+    """By loop, the share of the time of steps of 5 ms that was spent waiting for rows, an epoch each."""
+    data, work = run._rows, arithmetic()
+    columns = {name: data.x_train[:, at].copy() for at, name in enumerate(data.inputs)}
+    table = pa.table({**columns, "label": data.y_train})
+
+    def by_pyarrow(epoch):
+        order = np.random.default_rng([run.seed, epoch]).permutation(run.rows)
+        for batch in np.array_split(order, run.batches(BATCH)):
+            taken = table.take(pa.array(batch))
+            x = np.stack([taken.column(name).to_numpy() for name in data.inputs], axis=1)
+            yield torch.from_numpy(x), torch.from_numpy(taken["label"].to_numpy().copy())
+
+    def waited(loop):
+        own, begun, asked = 0.0, time.perf_counter(), time.perf_counter()
+        for _ in loop:
+            own += time.perf_counter() - asked
+            work()
+            asked = time.perf_counter()
+        return own / (time.perf_counter() - begun)
+
+    def accounted(epoch):
+        before, begun = run.watch.spent().seconds(Spent.INPUT), time.perf_counter()
+        for _ in run.epoch_batches(epoch, BATCH):
+            work()
+        return (run.watch.spent().seconds(Spent.INPUT) - before) / (time.perf_counter() - begun)
+
+    shares = {"rayplat": [], "plain_torch": [], "pyarrow_torch": []}
+    for epoch in range(first, first + STARVED_EPOCHS):
+        shares["rayplat"].append(accounted(epoch))
+        shares["plain_torch"].append(waited(batches(run, epoch)))
+        shares["pyarrow_torch"].append(waited(by_pyarrow(epoch)))
+    return shares
+
+
+def arithmetic():
+    """A step: as many matrix products as take 5 ms on one core."""
+    x = torch.randn(256, 256)
+
+    def rounds(count):
+        for _ in range(count):
+            torch.mm(x, x)
+
+    def timed(count):
+        begun = time.perf_counter()
+        rounds(count)
+        return time.perf_counter() - begun
+
+    timed(50)
+    count = max(1, round(200 * STEP_S / min(timed(200) for _ in range(3))))
+    return lambda: rounds(count)

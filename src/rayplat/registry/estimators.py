@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rayplat.core.errors import IntegrityError, UserError
 from rayplat.registry.artifact import read_artifact_file
 from rayplat.registry.manifest import Manifest
+from rayplat.registry.skops_file import numbered
 
 FILES = {"sklearn": "model.skops", "xgboost": "model.ubj", "lightgbm": "model.txt"}
 """By kind, the file in the artifact."""
@@ -37,7 +38,7 @@ class _Sklearn:
     def write(self, estimator: Any) -> bytes:
         import skops.io
 
-        content = bytes(skops.io.dumps(estimator))
+        content = numbered(bytes(skops.io.dumps(estimator)))
         self._check(content)
         return content
 

@@ -4,10 +4,15 @@ Knows what a run is between two steps, and how that is parted into tensors and J
 checkpoint is due (`run`), or how one is written, verified and found again (`checkpoints`).
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from rayplat.train.checkpoints.agreeing import agreed_token
 from rayplat.train.checkpoints.retention import Retention
 from rayplat.train.checkpoints.steps import StepCheckpoints
 from rayplat.train.checkpoints.tree import plain
@@ -47,11 +52,25 @@ class CheckpointFolder:
 
     Args:
         keep: which of them stay; the last two where nothing is said.
+        steps: writes and reads them; this process alone where nothing is said.
     """
 
-    def __init__(self, uri: str, keep: Retention | None = None) -> None:
+    def __init__(self, uri: str, keep: Retention | None = None, steps: StepCheckpoints | None = None) -> None:
         self.uri = uri
-        self._steps = StepCheckpoints(uri, keep=keep)
+        self._keep = keep
+        self._steps = StepCheckpoints(uri, keep=keep) if steps is None else steps
+
+    def in_parts(self, rank: int, world: int) -> "CheckpointFolder":
+        """The same checkpoints, each written by all ranks of the process group together, each its parts.
+
+        Every rank calls it.
+        """
+        steps = StepCheckpoints(self.uri, rank=rank, world=world, token=agreed_token(), keep=self._keep)
+        return CheckpointFolder(self.uri, self._keep, steps)
+
+    def give_up(self) -> None:
+        """Wait no longer for other ranks' parts of what is on its way: they may be gone."""
+        self._steps.give_up()
 
     def publish(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint: durable when this returns."""
@@ -75,18 +94,24 @@ class CheckpointFolder:
             "optimizer": checkpoint.optimizer,
             "epoch": checkpoint.epoch,
             "of": checkpoint.of,
-            "history": checkpoint.history,
+            # Each as one text: a run has thousands of points, and the caller waits while a state is parted.
+            "history": json.dumps(dict(checkpoint.history)),
             "at": checkpoint.at,
-            "curve": sorted(checkpoint.curve.items()),
+            "curve": _curve_as_text(checkpoint.curve),
         }
         about = {"metrics": dict(metrics or {})}
         return self._steps.save_async(
             checkpoint.step, state, just_in_time, mark=checkpoint.epoch + 1, about=about
         )
 
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint whose every byte is what was written."""
-        found = self._steps.latest()
+    def latest(self, into: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None) -> Checkpoint | None:
+        """The newest checkpoint whose every byte is what was written.
+
+        Args:
+            into: weights and an optimizer's state dict whose tensors take what was saved, each rank its own
+                parts; every rank of the process group calls it then.
+        """
+        found = self._steps.latest(None if into is None else {"weights": into[0], "optimizer": into[1]})
         if found is None:
             return None
         step, state = found
@@ -94,18 +119,18 @@ class CheckpointFolder:
             epoch=int(state["epoch"]),
             weights=state["weights"],
             optimizer=state["optimizer"],
-            history=as_history(state["history"]),
+            history=as_history(json.loads(state["history"])),
             of=int(state["of"]),
             step=step,
             at=state["at"],
-            curve={int(at): float(loss) for at, loss in state["curve"]},
+            curve=_curve_of_text(state["curve"]),
         )
 
     def progress(self) -> tuple[int, int, dict[str, list[tuple[int, float]]]] | None:
         """Last epoch, how many there will be, and the curves so far; None before the first."""
         for _, index in self._steps.indexes():
             state = index.skeleton
-            return int(state["epoch"]), int(state["of"]), as_history(plain(state["history"]))
+            return int(state["epoch"]), int(state["of"]), as_history(json.loads(str(plain(state["history"]))))
         return None
 
     def wait(self, timeout: float | None = None) -> None:
@@ -145,6 +170,20 @@ def joined(weights: Mapping[str, Any], optimizer: Mapping[str, Any], state: Mapp
 def as_history(plain: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
     """Curves as JSON gives them, with their types again."""
     return {curve: [(int(s), float(v)) for s, v in points] for curve, points in plain.items()}
+
+
+def _curve_as_text(curve: Mapping[int, float]) -> str:
+    """Steps and losses, 8 bytes each."""
+    steps = np.fromiter(curve.keys(), np.int64, len(curve))
+    losses = np.fromiter(curve.values(), np.float64, len(curve))
+    return base64.b64encode(steps.tobytes() + losses.tobytes()).decode()
+
+
+def _curve_of_text(text: str) -> dict[int, float]:
+    content = base64.b64decode(text)
+    half = len(content) // 2
+    steps, losses = np.frombuffer(content[:half], np.int64), np.frombuffer(content[half:], np.float64)
+    return dict(sorted(zip(steps.tolist(), losses.tolist(), strict=True)))
 
 
 def on_cpu(tensors: Mapping[str, Any]) -> dict[str, Any]:

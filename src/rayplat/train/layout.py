@@ -4,6 +4,7 @@ Knows what this machine can do and how Accelerate and torch are told; it does no
 (`step`). Sharding is torch's `fully_shard` (FSDP2) on GPUs and CPUs alike: Accelerate has it for GPUs alone.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from torch import nn
 from rayplat.core.errors import UserError
 from rayplat.core.project.training import Training
 
+_meshes = itertools.count()
 Optimizers = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -93,8 +95,7 @@ def prepare(
         network: whole, the same on every worker; sharded in place under fsdp2.
         optimizer_of: makes the optimizer of the parameters, which under fsdp2 are shards.
     """
-    sharded = training.strategy == "fsdp2" and accelerator.num_processes > 1
-    if sharded:
+    if will_shard(training, accelerator.num_processes):
         shard(network, accelerator)
         wrapped: Any = network
         optimizer = accelerator.prepare_optimizer(optimizer_of(network.parameters()))
@@ -115,7 +116,9 @@ def shard(network: nn.Module, accelerator: Accelerator) -> None:
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     kind = accelerator.device.type
-    mesh = init_device_mesh(kind, (accelerator.num_processes,))
+    # Named anew each time: what torch keeps of operations on one mesh it would give to an equal one, too,
+    # with the place of this worker in a group that is gone.
+    mesh = init_device_mesh(kind, (accelerator.num_processes,), mesh_dim_names=(f"workers_{next(_meshes)}",))
     half = {"bf16": torch.bfloat16}.get(str(accelerator.mixed_precision))
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
     if half is None:
@@ -133,6 +136,11 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
             inside = {id(part) for block in found for part in block.modules()}
             found += [child for child in module if id(child) not in inside]
     return found
+
+
+def will_shard(training: Training, workers: int) -> bool:
+    """Whether so many workers get parts of the network's parameters only."""
+    return training.strategy == "fsdp2" and workers > 1
 
 
 def is_sharded(network: nn.Module) -> bool:
@@ -161,19 +169,22 @@ def whole(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def whole_optimizer(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of an optimizer's state dict."""
-    from torch.distributed.tensor import DTensor
-
-    def gathered(value: Any) -> Any:
-        return value.full_tensor().detach().cpu() if isinstance(value, DTensor) else value
-
-    moments = {at: {n: gathered(v) for n, v in values.items()} for at, values in state["state"].items()}
-    return {**state, "state": moments}
+def fill_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer make the state that it keeps of each parameter, as large as it will be; the parameters
+    stay as they are. What a checkpoint has of it can be read into it then."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def parts_of_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's whole state, cut as this optimizer's parameters are."""
+    """An optimizer's whole state, the same on every worker, cut as this optimizer's parameters are."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -181,8 +192,13 @@ def parts_of_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimize
     for at, values in state["state"].items():
         like = parameters[int(at)]
         cut[at] = {
-            name: distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
-            if isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape
+            name: distribute_tensor(
+                value.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+            )
+            if isinstance(like, DTensor)
+            and isinstance(value, torch.Tensor)
+            and not isinstance(value, DTensor)
+            and value.shape == like.shape
             else value
             for name, value in values.items()
         }

@@ -12,11 +12,10 @@ each time with a new `TrainRun` over the same `LiveState`, whose `epoch_batches`
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -24,21 +23,22 @@ from rayplat.core.errors import UserError
 from rayplat.core.project.training import Training
 from rayplat.train import layout
 from rayplat.train.beginning import begin
-from rayplat.train.checkpoint import Checkpoint, CheckpointFolder
+from rayplat.train.checkpoint import CheckpointFolder
 from rayplat.train.checkpoints.writer import SaveHandle
 from rayplat.train.goodput.spending import Spent
 from rayplat.train.goodput.stopwatch import Stopwatch
+from rayplat.train.input.loader import InputLoader
+from rayplat.train.input.matrix import RowMatrix
 from rayplat.train.input.order import SampleOrder
+from rayplat.train.keeping import Keeping
 from rayplat.train.live_state import LiveState
 from rayplat.train.loss import SharedLoss
 from rayplat.train.metrics import all_metrics
+from rayplat.train.predicting import probabilities
 from rayplat.train.rows import Rows
-from rayplat.train.saves import Saves
 from rayplat.train.seeds import seed_step
 from rayplat.train.statistics import mean_and_std, quantiles
 from rayplat.train.step import Losses, take_step
-
-_EVALUATION_ROWS = 8192
 
 
 class Boundary(Protocol):
@@ -102,8 +102,8 @@ class TrainRun:
         self.seed = seed
         self.live = begin(build, rows, seed, checkpoints) if live is None else live
         self._rows = rows
-        self._x, self._y = torch.from_numpy(rows.x_train), torch.from_numpy(rows.y_train)
-        self._checkpoints = checkpoints
+        self._matrix = RowMatrix(rows.x_train, rows.y_train)
+        self._loader: tuple[SampleOrder, InputLoader] | None = None
         self._report = report
         self._boundary = boundary
         self._global_rows = 0
@@ -114,11 +114,11 @@ class TrainRun:
         self.kept_uri = kept_uri or f"{checkpoints.uri}-kept-batches"
         self._furthest = furthest
         self.params: Mapping[str, Any] = dict(params or {})
-        self._saves = Saves(self.training.on_failure, note)
         if self.live.micro_batch is None:
             self.live.micro_batch = self.training.micro_batch
         # Asked several times a step, and Accelerate makes a new object of its state for each answer.
         self.world_size, self.rank = int(accelerator.num_processes), int(accelerator.process_index)
+        self._keeping = Keeping(checkpoints, self.rank, self.world_size, self.training.on_failure, note)
 
     @property
     def network(self) -> nn.Module:
@@ -136,9 +136,14 @@ class TrainRun:
         return self.live.history
 
     @property
+    def saved_step(self) -> int:
+        """The step of the newest save that was begun; -1 before the first."""
+        return self._keeping.newest
+
+    @property
     def rows(self) -> int:
         """How many training rows there are, over all workers."""
-        return len(self._y)
+        return len(self._matrix)
 
     def batches(self, batch_size: int) -> int:
         """How many global batches an epoch has: as few as hold every row with at most `batch_size`."""
@@ -151,38 +156,43 @@ class TrainRun:
 
         Each row comes once an epoch, however often the group of workers changes within it. Global batches
         differ by one row at most, so the last one is no rest of a few rows. Random numbers drawn by the
-        network (dropout) start anew each step, so that a step taken again draws the same.
+        network (dropout) start anew each step, so that a step taken again draws the same. A thread gathers
+        the next batches while a step computes; it ends with the iterator.
 
         Yields:
             x float32 [b, inputs] with NaN where missing, and y float32 [b], on the worker's device. b can
             be 0 where a global batch has fewer rows than there are workers: take part in the step still.
         """
-        live, device = self.live, self.accelerator.device
+        live = self.live
         if epoch > live.epoch:
             live.epoch, live.batch = epoch, 0
         order = SampleOrder(self.rows, batch_size, self.seed)
         first = live.batch if epoch == live.epoch else order.batches
-        permutation = order.permutation(epoch)
-        for at in range(first, order.batches):
-            self._between_steps()
-            self.watch.enter(Spent.INPUT)
-            step = live.step
-            seed_step(self.seed, epoch, at, self.rank)
-            self._global_rows = order.size(at)
-            mine = torch.from_numpy(order.share(permutation, at, self.rank, self.world_size))
-            x, y = self._x.index_select(0, mine), self._y.index_select(0, mine)
-            if device.type != "cpu":
-                x, y = x.to(device), y.to(device)
-            self.watch.begin_step()
-            yield x, y
-            if live.step == step:  # no optimizer of ours has told that the step is done
-                self._finish_step()
-            self.watch.end_step(counts=step >= self._furthest)
+        with closing(self._loader_of(order).batches(epoch, first)) as batches:
+            for at in range(first, order.batches):
+                self._between_steps()
+                step = live.step
+                seed_step(self.seed, epoch, at, self.rank)
+                self._global_rows = order.size(at)
+                self.watch.enter(Spent.INPUT)
+                batch = next(batches)
+                self.watch.begin_step()
+                yield batch
+                if live.step == step:  # no optimizer of ours has told that the step is done
+                    self._finish_step()
+                self.watch.end_step(counts=step >= self._furthest)
+
+    def _loader_of(self, order: SampleOrder) -> InputLoader:
+        """The same one for each epoch of an order: it has the next epoch's first batch ready."""
+        if self._loader is None or self._loader[0] != order:
+            device = self.accelerator.device
+            self._loader = order, InputLoader(self._matrix, order, self.rank, self.world_size, device)
+        return self._loader[1]
 
     def _between_steps(self) -> None:
         live, every = self.live, self.training.checkpoints.every_steps
-        self._saves.look()
-        if every and live.step and live.step % every == 0 and live.step != self._saves.newest:
+        self._keeping.look()
+        if every and live.step and live.step % every == 0 and live.step != self.saved_step:
             self.save()
         self._boundary(self)
 
@@ -246,7 +256,7 @@ class TrainRun:
 
     def positive_rate(self) -> float:
         """The share of positives among the training rows."""
-        return float(self._y.mean())
+        return float(self._rows.y_train.mean())
 
     def evaluate(self) -> dict[str, float]:
         """The metrics of the network on the test rows; every rank takes part and gets all of them."""
@@ -254,22 +264,7 @@ class TrainRun:
 
     def test_probabilities(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The network's probability for each test row, in order; every rank takes part."""
-        total = len(self._rows.y_test)
-        share = -(-total // self.world_size)
-        mine = torch.full((share,), 0.0, device=self.accelerator.device)
-        start = min(self.rank * share, total)
-        was_training = self.network.training
-        self.network.eval()
-        # A sharded network exchanges its parts in each pass: all workers make as many, some over no rows.
-        with torch.no_grad():
-            for ahead in range(0, share, _EVALUATION_ROWS):
-                at = min(start + ahead, total)
-                end = max(at, min(at + _EVALUATION_ROWS, start + share, total))
-                x = torch.from_numpy(self._rows.x_test[at:end]).to(self.accelerator.device)
-                mine[at - start : end - start] = torch.sigmoid(self.network(x).float())
-        self.network.train(was_training)
-        gathered: Tensor = self.accelerator.gather(mine)
-        return gathered[:total].cpu().numpy()
+        return probabilities(self.network, self._rows.x_test, self.accelerator)
 
     def prepare(self, optimizer_of: layout.Optimizers) -> tuple[Any, Any]:
         """The network as it is to be called, and its optimizer with the state that it had.
@@ -283,6 +278,8 @@ class TrainRun:
         if self.training.strategy == "deepspeed":  # its state is in parts that no checkpoint of ours holds
             self.live.optimizer = self.live.stored = None
         else:
+            if layout.is_sharded(self.network):
+                self._keeping.begin_parts(self.live, optimizer)
             self.restore(optimizer)
         return network, optimizer
 
@@ -348,31 +345,23 @@ class TrainRun:
     def save(
         self, of: int = 0, *, just_in_time: bool = False, metrics: Mapping[str, float] | None = None
     ) -> SaveHandle | None:
-        """Copy the state as it is between two steps; rank 0 writes it, in the background.
+        """Copy the state as it is between two steps; it is written in the background.
+
+        Rank 0 writes it; of a sharded network every rank writes its parts, so all of them call it then.
 
         Returns:
-            The save on its way; None on other ranks. That it failed is told by the handle alone.
+            The save on its way; None on ranks that write nothing. That it failed is told by the handle alone.
         """
-        self._saves.newest = self.live.step  # on every rank: sharded, all of them save the same steps
-        sharded = layout.is_sharded(self.network)
-        if self.rank != 0 and not sharded:
-            return None
-        if sharded and just_in_time:  # it is asked of one worker alone, and the parts are with all of them
-            return None
         with self.watch.during(Spent.CHECKPOINT):
-            if sharded:
-                layout.fold(self.network)
-            checkpoint = self.live.as_checkpoint(of)
-            if sharded:
-                checkpoint = self._whole(checkpoint)
-            if self.rank != 0:
-                return None
-            handle = self._checkpoints.save(checkpoint, just_in_time=just_in_time, metrics=metrics)
-            return self._saves.follow(handle)
+            return self._keeping.save(self.live, of, just_in_time=just_in_time, metrics=metrics)
+
+    def saves_ended(self, timeout: float) -> bool:
+        """Wait for checkpoints on their way, well or not; whether they ended within so many seconds."""
+        return self._keeping.ended_within(timeout)
 
     def finish_saves(self) -> None:
         """Wait for checkpoints on their way; what the policy says where they failed is done."""
-        self._saves.finish()
+        self._keeping.finish()
 
     def weights(self) -> dict[str, Any]:
         """The network's parameters and buffers, whole, on the CPU; every worker takes part."""
@@ -380,10 +369,6 @@ class TrainRun:
             layout.fold(self.network)
         return layout.whole(self.network.state_dict())
 
-    def _whole(self, checkpoint: Checkpoint) -> Checkpoint:
-        optimizer = checkpoint.optimizer
-        return replace(
-            checkpoint,
-            weights=layout.whole(checkpoint.weights),
-            optimizer=None if optimizer is None else layout.whole_optimizer(optimizer),
-        )
+    def leave(self) -> None:
+        """The group is left: what only all of its workers can finish is given up."""
+        self._keeping.leave()

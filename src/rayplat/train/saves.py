@@ -3,6 +3,7 @@
 Knows how many failed in a row and the policy; it does not know how a checkpoint is written (`checkpoints`).
 """
 
+import time
 from collections.abc import Callable
 
 from rayplat.core.errors import RayplatError
@@ -48,6 +49,11 @@ class Saves:
                 self._failed = 0
             elif handle.step == self.newest or not self._open:  # one that a later one replaced did not fail
                 self._count(handle, handle.error)
+
+    def ended_within(self, timeout: float) -> bool:
+        """Wait until nothing is on its way; whether it took at most so many seconds."""
+        end = time.monotonic() + timeout
+        return all(handle.ended_within(max(0.0, end - time.monotonic())) for handle in self._open)
 
     def finish(self) -> None:
         """The same, once nothing is on its way any more; raises as `look` does."""

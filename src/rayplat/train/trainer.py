@@ -25,6 +25,7 @@ from rayplat.registry.folder import open_folders
 from rayplat.registry.manifest import CodePin, FeaturePin, Manifest, TrainingPin
 from rayplat.registry.model import RegisteredVersion
 from rayplat.registry.profile import profile_of
+from rayplat.registry.signature import sign
 from rayplat.registry.store import Registry
 from rayplat.train.carry_out import carry_out
 from rayplat.train.checkpoint import as_history
@@ -172,6 +173,7 @@ def train_model(  # noqa: PLR0917  # the parts of a platform, in the order of it
     if found is None:
         raise IntegrityError(f"the artifact {uri} vanished while it was registered", "run it again")
     manifest, manifest_sha256 = found
+    sign(settings.registry, uri, manifest_sha256)
     version = _register(registry, uri, manifest, manifest_sha256, model)
     _announce(registry, bus, manifest, version)
     store, path = open_folders(job.run_uri)

@@ -12,6 +12,7 @@ from rayplat.registry.estimators import read_estimator
 from rayplat.train.metrics import roc_auc
 from rayplat.train.reproduce import reproduce
 from rayplat.train.worker import TrainFunctionError
+from tests.train.estimators.test_estimators import LIBRARIES
 from tests.train.synthetic import make_rows
 from tests.train.test_trainer import Bench
 
@@ -23,11 +24,21 @@ pytestmark = [
 TREES = Path(__file__).parents[1] / "projects/trees.py"
 
 
-def test_an_estimator_is_trained_registered_read_for_serving_and_reproduced(ray_session, tmp_path):
-    pytest.importorskip("xgboost")
+@pytest.mark.parametrize(
+    ("kind", "curve"),
+    [
+        ("xgboost", "held_out_logloss"),
+        pytest.param("lightgbm", "held_out_binary_logloss", marks=pytest.mark.slow),
+        pytest.param("sklearn", None, marks=pytest.mark.slow),
+    ],
+)
+def test_an_estimator_is_trained_registered_read_for_serving_and_reproduced(
+    ray_session, tmp_path, kind, curve
+):
+    pytest.importorskip(LIBRARIES[kind])
     bench = Bench(tmp_path)
     shutil.copy(TREES, tmp_path / "clicks.py")
-    (tmp_path / "kind.txt").write_text("xgboost")
+    (tmp_path / "kind.txt").write_text(kind)
     outcome = bench.train()
     assert outcome.version == 1
     assert outcome.metrics["roc_auc"] > 0.8
@@ -39,8 +50,9 @@ def test_an_estimator_is_trained_registered_read_for_serving_and_reproduced(ray_
     probabilities = torch.sigmoid(estimator(torch.from_numpy(rows.x_test))).numpy()
     assert roc_auc(rows.y_test, probabilities) == pytest.approx(outcome.metrics["roc_auc"])
     run = bench.registry.run(outcome.run_id)
-    assert run.params["kind"] == "xgboost"
-    assert len(bench.registry.curves(outcome.run_id, ["held_out_logloss"])["held_out_logloss"]) > 10
+    assert run.params["kind"] == kind
+    if curve is not None:
+        assert len(bench.registry.curves(outcome.run_id, [curve])[curve]) > 10
     assert bench.train().resumed
 
     project = load_project(str(tmp_path / "clicks.py"))

@@ -47,6 +47,19 @@ def test_a_batch_stays_as_it_was_while_others_are_read():
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(kept, again, strict=True))
 
 
+def test_an_epoch_after_another_one_has_its_own_rows(tmp_path):
+    """The first batch of the next epoch is there already; of any other one it is not taken."""
+    loader, fresh = InputLoader(matrix(), order(), 1, 2), lambda: InputLoader(matrix(), order(), 1, 2)
+    for epoch, first in [(0, 0), (1, 0), (2, 3), (3, 0), (5, 0)]:
+        got = []
+        for _, y in loader.batches(epoch, first):
+            got.append(y.tolist())
+            time.sleep(0.003)  # the thread is at its end before the epoch is
+        assert got == [y.tolist() for _, y in fresh().batches(epoch, first)]
+        assert loader._kept is not None
+        assert loader._kept[0] == (epoch + 1, 0)
+
+
 def test_the_thread_ends_with_the_iterator():
     before = threading.active_count()
     batches = InputLoader(matrix(), order()).batches(0)

@@ -44,6 +44,15 @@ def all_agree(mine: bool) -> bool:
     return bool(flag)
 
 
+def most_of_all(mine: int) -> int:
+    """The largest number of all ranks."""
+    if not _together():
+        return mine
+    number = torch.tensor([mine], dtype=torch.int64, device=_device())
+    distributed.all_reduce(number, distributed.ReduceOp.MAX)
+    return int(number)
+
+
 def _together() -> bool:
     return distributed.is_initialized() and distributed.get_world_size() > 1
 

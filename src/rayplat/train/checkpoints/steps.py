@@ -7,6 +7,7 @@ passed over for the one before it.
 
 import json
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -61,6 +62,7 @@ class StepCheckpoints:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
         self._saves = 0
         self.peers_s = _PEERS_S
+        self._given_up = threading.Event()
         self._waiting: list[tuple[SaveHandle, Future[None], HostBuffer]] = []
         self._layout: tuple[Any, Layout] | None = None
         self._kept: dict[str, Kept] = {}
@@ -110,6 +112,7 @@ class StepCheckpoints:
                 world=self._world,
                 about=told,
                 peers_s=self.peers_s,
+                given_up=self._given_up,
             )
             written = self._thread.submit(self._write, handle, draft, layout, buffer, pinned)
         except BaseException:
@@ -158,6 +161,10 @@ class StepCheckpoints:
         for handle, _, _ in self._waiting:
             if not handle.ended_within(timeout):
                 raise UnavailableError(f"the checkpoint of step {handle.step} is on its way", "wait longer")
+
+    def give_up(self) -> None:
+        """Wait no longer for other ranks: a save that lacks one of their parts fails."""
+        self._given_up.set()
 
     def close(self) -> None:
         """Wait for what is on its way, and let the thread and the buffers go."""

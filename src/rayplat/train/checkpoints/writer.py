@@ -86,6 +86,7 @@ class Draft:
         skeleton: of the state, as JSON.
         token: the same on all ranks, and on no other attempt.
         peers_s: how long a rank waits for the others.
+        given_up: set when it is to wait no longer.
     """
 
     place: Place
@@ -98,6 +99,7 @@ class Draft:
     world: int
     about: Mapping[str, Any] = field(default_factory=dict)
     peers_s: float = 120.0
+    given_up: threading.Event = field(default_factory=threading.Event)
 
 
 def write(draft: Draft, layout: Layout, data: memoryview) -> None:
@@ -144,7 +146,7 @@ def _write_shard(attempt: Attempt, draft: Draft, layout: Layout, data: memoryvie
 
 def _all_parts(attempt: Attempt, draft: Draft, own: Part) -> tuple[Part, ...]:
     parts = {0: own}
-    for pause in _pauses(draft.peers_s):
+    for pause in _pauses(draft.peers_s, draft.given_up):
         for rank in set(range(draft.world)) - set(parts):
             told = attempt.read(_part_file(draft, rank))
             if told == _FAILED:
@@ -180,7 +182,7 @@ def _publish(attempt: Attempt, draft: Draft, index: Index) -> None:
 
 def _await_published(attempt: Attempt, draft: Draft) -> None:
     """Wait until rank 0 has published: nothing is aside then, and the index is there."""
-    for pause in _pauses(draft.peers_s):
+    for pause in _pauses(draft.peers_s, draft.given_up):
         ours = attempt.there()
         index = _index_of(draft)
         # The index of an earlier attempt at the same step may stand there still while ours is sealed.
@@ -223,9 +225,9 @@ def _part_file(draft: Draft, rank: int) -> str:
     return f"part-{rank:05d}.{draft.token}.json"
 
 
-def _pauses(seconds: float) -> Iterator[float]:
-    """Growing pauses, for as long as `seconds`."""
+def _pauses(seconds: float, given_up: threading.Event | None = None) -> Iterator[float]:
+    """Growing pauses, for as long as `seconds`, or until it is given up."""
     end, pause = time.monotonic() + seconds, _POLL_S[0]
-    while time.monotonic() < end:
+    while time.monotonic() < end and not (given_up is not None and given_up.is_set()):
         yield pause
         pause = min(pause * 1.5, _POLL_S[1])

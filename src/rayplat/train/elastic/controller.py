@@ -219,11 +219,7 @@ class Controller:
             self._members[member] = replace(
                 fact, phase=Phase.TRAINING, since=now, slot=STANDBY_SLOT if slot is None else slot
             )
-        for left in [m for m in self._members.values() if m.leaving and m.id not in members]:
-            del self._members[left.id]
-            self._heard.pop(left.id, None)
-            self._slots.release(left.id)
-            self._books.left(left.id)
+        self._release([m for m in self._members.values() if m.leaving and m.id not in members])
         message = self._generation.as_message()
         for member in members:
             self._door.tell(member, message)
@@ -231,6 +227,23 @@ class Controller:
                 self._door.tell(member, {"say": "stop"})
         self._save_where_all_leave()
         self._log.info("generation", number=number, world=len(members), step=self._step)
+
+    def _release(self, members: list[MemberFact]) -> None:
+        """Members that leave are ended; their nodes are not used again."""
+        for member in members:
+            del self._members[member.id]
+            self._heard.pop(member.id, None)
+            self._slots.release(member.id)
+            self._books.left(member.id)
+
+    def _give_back(self, told: MemberFact, step: int) -> None:
+        """The last checkpoint before all nodes go is durable: nobody pays for them while they stand."""
+        training = [m for member in self._generation.members if (m := self._members.get(member)) is not None]
+        if self._broken or told not in training or not all(member.leaving for member in training):
+            return
+        self._progress(f"all workers are about to leave, and step {step} is saved: they are given back", None)
+        self._broken = True
+        self._release(training)
 
     def _regroup(self, reason: str) -> None:
         if self._regrouping:
@@ -260,6 +273,9 @@ class Controller:
                 self._broken = self._broken or fact.id in self._generation.members
             case "pong" | "note" | "report":
                 self._note(fact, message)
+            case "saved":
+                self._give_back(fact, int(message["step"]))
+                return
             case "done" | "stopped":
                 fact = replace(fact, phase=Phase.DONE, since=now)
                 self._finish(message)

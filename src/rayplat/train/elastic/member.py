@@ -15,13 +15,14 @@ from rayplat.core.project.model import Model
 from rayplat.train.beginning import fresh
 from rayplat.train.checkpoint import CheckpointFolder
 from rayplat.train.elastic.agreement import NOTHING, agree, progress
+from rayplat.train.elastic.between import between_steps
 from rayplat.train.elastic.facts import Generation
 from rayplat.train.elastic.link import ControllerGoneError, Link
 from rayplat.train.elastic.notice import Departure
 from rayplat.train.elastic.process_group import OwnStore, process_group, warm_up
 from rayplat.train.goodput.spending import Spent
 from rayplat.train.goodput.stopwatch import Stopwatch
-from rayplat.train.layout import accelerator_for, is_sharded
+from rayplat.train.layout import accelerator_for, is_sharded, will_shard
 from rayplat.train.leaving import LeaveError
 from rayplat.train.live_state import LiveState
 from rayplat.train.policy import Cause
@@ -31,8 +32,6 @@ from rayplat.train.system_metrics import SystemMetrics
 from rayplat.train.worker import UserCode, WorkerTask, cause_of, checkpoints_of, declared, keep_result
 
 _SAVE_WITHIN_S = 60.0
-_STAND_S = 0.2
-"""A member that has taken its last checkpoint stands still, and looks so often whether it is to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,9 @@ class Member:
         timeout = self._place.collective_timeout_s
         make = functools.partial(accelerator_for, model.training)
         with process_group(generation, rank, own, self._task.threads, timeout, make=make) as accelerator:
-            live, mine = self._begin(model, rows, rank)
+            # Of a sharded network nobody reads a checkpoint whole: each takes its parts when it is cut.
+            reads = rank == 0 and not will_shard(model.training, len(generation.members))
+            live, mine = self._begin(model, rows, reads=reads)
             live.micro_batch = self._micro_batch
             agree(live, mine, rank, len(generation.members))
             self._live = live
@@ -143,23 +144,26 @@ class Member:
                 furthest=generation.furthest,
                 params=self._task.params,
             )
-            with UserCode(model):
-                model.train(run)
-                probabilities = run.test_probabilities()
-                weights = run.weights()
-                run.finish_saves()
+            try:
+                with UserCode(model):
+                    model.train(run)
+                    probabilities = run.test_probabilities()
+                    weights = run.weights()
+                    run.finish_saves()
+            finally:
+                run.leave()
             self._checkpoints.wait()
             if rank == 0:
                 keep_result(self._task.run_uri, run, probabilities, weights)
             accelerator.wait_for_everyone()
 
-    def _begin(self, model: Model, rows: Rows, rank: int) -> tuple[LiveState, tuple[int, int]]:
+    def _begin(self, model: Model, rows: Rows, *, reads: bool) -> tuple[LiveState, tuple[int, int]]:
         """The state to begin a generation with, and how far it is."""
         if self._live is not None and not self._live.changing:
             return self._live, progress(self._live)
         live = fresh(model.network, rows, model.seed)
         # One reads the checkpoint and gives it to the others: all begin with the same one.
-        found = self._checkpoints.latest() if rank == 0 else None
+        found = self._checkpoints.latest() if reads else None
         if found is None:
             return live, NOTHING
         live.take(found)
@@ -168,14 +172,7 @@ class Member:
     def _between_steps(self, run: TrainRun) -> None:
         link = self._link
         link.say_step(run.live.step, self._spent)
-        if link.deadline is not None:
-            self._departure.announce(link.deadline)
-            link.deadline = None
-        while not self._departure.step_ended(lambda: run.save(just_in_time=True)):
-            if link.regroup.wait(_STAND_S) or link.stop.is_set():
-                break
-        if link.regroup.is_set() or link.stop.is_set():
-            raise LeaveError
+        between_steps(run, link, self._departure)
 
     def _stop(self, rank: int) -> None:
         if rank == 0 and self._live is not None and not self._live.changing:

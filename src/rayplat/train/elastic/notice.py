@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable
 
 from rayplat.core.errors import RayplatError
-from rayplat.train.checkpoints.just_in_time import Notice, SaveNow, Stand, decide_just_in_time
+from rayplat.train.checkpoints.just_in_time import (
+    Choice,
+    Notice,
+    SaveNow,
+    Stand,
+    TrainOn,
+    decide_just_in_time,
+)
 from rayplat.train.checkpoints.writer import SaveHandle
 
 _OVERDUE_S = 30.0
@@ -28,6 +35,11 @@ class Departure:
         self._handle: SaveHandle | None = None
         self._last = False
 
+    @property
+    def done(self) -> bool:
+        """Whether the last checkpoint before the deadline is durable."""
+        return self._last
+
     def announce(self, deadline: float) -> None:
         """The node goes at `deadline`; 0 where nobody knows when."""
         self._deadline, self._handle, self._last = deadline, None, False
@@ -38,17 +50,23 @@ class Departure:
         Args:
             save: takes a checkpoint of this moment, in the background.
         """
+        choice = self.due()
+        if isinstance(choice, SaveNow):
+            self.take(save, last=choice.last)
+        return not isinstance(choice, Stand) and not self._last
+
+    def due(self) -> Choice:
+        """A step has ended: what is due now. Where it is a save, `take` is to follow."""
         now = self._clock()
         if self._ended is not None:
             self._step_s = now - self._ended
         self._ended = now
         if self._deadline is None:
-            return True
+            return TrainOn()
         if self._deadline == 0 or now > self._deadline + _OVERDUE_S:  # who lives on after it, trains on
             self._deadline = None
-            self._take(save, last=False)
-            return True
-        choice = decide_just_in_time(
+            return SaveNow(last=False)
+        return decide_just_in_time(
             Notice(
                 left_s=self._deadline - now,
                 step_s=self._step_s,
@@ -57,11 +75,9 @@ class Departure:
                 last=self._last,
             )
         )
-        if isinstance(choice, SaveNow):
-            self._take(save, last=choice.last)
-        return not isinstance(choice, Stand) and not self._last
 
-    def _take(self, save: Callable[[], SaveHandle | None], *, last: bool) -> None:
+    def take(self, save: Callable[[], SaveHandle | None], *, last: bool) -> None:
+        """Save; the last one is waited for."""
         self._handle = save()
         self._last = last
         if last and self._handle is not None:

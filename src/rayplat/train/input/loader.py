@@ -7,7 +7,7 @@ Knows how far ahead it reads and how long training had to wait; it does not know
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -76,22 +76,28 @@ class InputLoader:
         self._rank, self._world = rank, world
         self._device, self._ahead = torch.device(device), ahead
         self.waiting = Waiting()
+        self._kept: tuple[tuple[int, int], Batch] | None = None
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, first: int = 0) -> Generator[Batch]:
         """The slices of an epoch's batches from one on; each row of the epoch comes to one rank, once.
 
         Yields:
             x float32 [b, inputs] and y float32 [b]; b can be 0 where there are more ranks than rows.
         """
-        with closing(_Ahead(self._gather(epoch, first), self._ahead)) as ahead:
+        begin = time.perf_counter()
+        kept, self._kept = self._kept, None
+        batch = kept[1] if kept is not None and kept[0] == (epoch, first) else None
+        rest = first if batch is None else first + 1
+        with closing(_Ahead(self._gather(epoch, rest), self._ahead)) as ahead:
             while True:
-                begin = time.perf_counter()
-                batch = ahead.next()
+                if batch is None:
+                    batch = ahead.next()
                 self.waiting.seconds += time.perf_counter() - begin
                 if batch is None:
                     return
                 self.waiting.batches += 1
                 yield self._moved(batch)
+                batch, begin = None, time.perf_counter()
 
     def _gather(self, epoch: int, first: int) -> Iterator[Batch]:
         permutation = self._order.permutation(epoch)
@@ -99,6 +105,9 @@ class InputLoader:
         for at in range(first, self._order.batches):
             mine = self._order.share(permutation, at, self._rank, self._world)
             yield self._rows.take(mine, pinned=pinned)
+        # While the last steps compute: the next epoch begins with it, when the thread is not there yet.
+        mine = self._order.share(self._order.permutation(epoch + 1), 0, self._rank, self._world)
+        self._kept = (epoch + 1, 0), self._rows.take(mine, pinned=pinned)
 
     def _moved(self, batch: Batch) -> Batch:
         if self._device.type == "cpu":  # even a copy that is none would hand the interpreter over

@@ -4,6 +4,7 @@ Knows the order of samples and how it is cut; it does not know what is in a row,
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class SampleOrder:
         return -(-self.rows // self.batch_size)
 
     def permutation(self, epoch: int) -> Numbers:
-        """The rows in the order of an epoch: int64 [rows]."""
-        return np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        """The rows in the order of an epoch: int64 [rows], not to be written to."""
+        return _permutation(self.rows, self.seed, epoch)
 
     def place(self, step: int) -> tuple[int, int]:
         """The epoch of a step, and the batch in it."""
@@ -58,7 +59,15 @@ class SampleOrder:
         """
         begin, end = _part(self.rows, self.batches, batch)
         first, last = _part(end - begin, world, rank)
-        return epoch[begin + first : begin + last]
+        return epoch[begin + first : begin + last].copy()
+
+
+@lru_cache(maxsize=2)
+def _permutation(rows: int, seed: int, epoch: int) -> Numbers:
+    """Two are kept, this epoch's and the next one's: a group that begins again does not wait for it."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    order.flags.writeable = False
+    return order
 
 
 def _part(length: int, parts: int, number: int) -> tuple[int, int]:
