@@ -1,6 +1,8 @@
 """Tune every model of the project that declares a space, and register the best of each as its candidate.
 
 ray job submit --working-dir . -- python jobs/tune.py --project PROJECT
+
+Networks are tuned with early stopping; submitted again it goes on where it was.
 """
 
 from job import run_job
@@ -17,13 +19,13 @@ TRIALS = 50
 
 def tune(platform: Platform, project: Project) -> object:
     done = []
-    options = Options(Caps(trials=TRIALS), stopper="asha")
     spaced = [model for model in project.models if model.space is not None]
     if not spaced:
         raise UserError(
             f"no model of {project.name} declares what is to be tuned", "give one `space=rp.Space(...)`"
         )
     for model in spaced:
+        options = Options(Caps(trials=TRIALS), stopper="asha" if model.kind == "torch" else "none")
         built = build_training_set(platform.lake, model, platform.bus)
         tune_model(platform.settings, project, model, built, model.name, options, print)
         done.append(

@@ -182,12 +182,18 @@ def network(inputs: int) -> object:
     network=network,
     workers=(1, 2),
     gates=[rp.Gate("roc_auc", at_least=0.65), rp.Gate("log_loss", beats="base_rate")],
+    space=rp.Space(
+        lr=rp.Float(1e-4, 3e-2, log=True),
+        weight_decay=rp.Float(1e-6, 1e-1, log=True),
+        batch_size=rp.Choice((512, 1024, 2048, 4096)),
+    ),
 )
 def train(run: rp.TrainRun) -> None:
     """Plain PyTorch under Accelerate, by the loop that the platform brings."""
     from rayplat.train.loop import fit
 
-    fit(run, epochs=6, batch_size=2048, lr=2e-3, weight_decay=1e-4)
+    values = {"batch_size": 2048, "lr": 2e-3, "weight_decay": 1e-4, **run.params}
+    fit(run, epochs=6, **values)
 
 
 flights.endpoint("late_arrival", model="late_arrival", autoscale=rp.Autoscale(1, 2))

@@ -4,7 +4,7 @@ from rayplat.console.study_page import sections, write_study_page
 from rayplat.core.project.space import Choice, Float, Space
 from rayplat.tuning.caps import Spent
 from rayplat.tuning.importance import importances
-from rayplat.tuning.journal import COMPLETE, KeptStudy, KeptTrial, Objective
+from rayplat.tuning.journal import COMPLETE, STOPPED, KeptStudy, KeptTrial, Objective
 from rayplat.tuning.search import RandomSearch
 
 SPACE = Space(
@@ -37,6 +37,18 @@ def test_the_page_holds_every_plot_and_needs_no_network(tmp_path):
     assert page.count("<svg") == 4
     assert "src=" not in page
     assert "&lt;m&gt;" in page
+
+
+def test_trials_that_were_stopped_early_are_drawn_as_far_as_they_came():
+    kept = study(20)
+    stopped = [
+        replace(t, state=STOPPED, values=(), reports=((1, -0.5), (2, float("nan")), (4, -0.1)))
+        for t in kept.trials[10:]
+    ]
+    found = {s.title: s for s in sections(replace(kept, trials=(*kept.trials[:10], *stopped)))}
+    assert found["Stopped early"].svg.count("<svg") == 1
+    assert "10 stopped" in found["History"].sentences[0]
+    assert "Stopped early" not in {s.title for s in sections(kept)}
 
 
 def test_a_value_far_from_all_others_is_told_and_leaves_the_plot_to_them():

@@ -45,10 +45,11 @@ def network(inputs):
 
 @clicks.model("tuned_click", rows=asked, label=rp.Label(outcome, pl.col("good"), on="id"), features=[view],
     train_until="2026-02-05", test_until="2026-02-15", network=network, workers=(1, 1),
-    space=rp.Space(lr=rp.Float(1e-5, 1e-1, log=True)))
+    space=rp.Space(lr=rp.Float(1e-5, 1e-1, log=True), decays=rp.Choice((True, False)),
+        weight_decay=rp.Float(1e-6, 1e-1, log=True, when={"decays": True})))
 def train(run):
     from rayplat.train.loop import fit
-    fit(run, epochs=3, batch_size=128, lr=run.params["lr"])
+    fit(run, epochs=3, batch_size=128, lr=run.params["lr"], weight_decay=run.params.get("weight_decay", 0.0))
 """
 
 
@@ -69,6 +70,7 @@ def test_from_the_shell_to_a_candidate_in_the_registry_and_a_page(ray_session, t
     found = rayplat("tune", str(project), "--trials", "6", "--stopper", "asha")
     assert (found["trials"], found["why"]) == (6, "the cap of 6 trials is reached")
     assert 1e-5 <= found["params"]["lr"] <= 1e-1
+    assert ("weight_decay" in found["params"]) == found["params"]["decays"]
     shown = rayplat("models", "show", "tuned_click@candidate")
     assert (shown["version"]["name"], shown["version"]["version"]) == ("tuned_click", found["candidate"])
     page = Path(rayplat("tune", "page", "tuned_click", "--to", str(tmp_path / "s.html"))["page"]).read_text()

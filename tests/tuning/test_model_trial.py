@@ -4,8 +4,8 @@ import pytest
 from rayplat.core.errors import UserError
 from rayplat.train.rows import Rows
 from rayplat.tuning.model_trial import ModelTrial, check_metrics, for_trials
-from rayplat.tuning.stopping import Asha
-from rayplat.tuning.trial import Trial, carry_out
+from rayplat.tuning.stopping import AshaStopping
+from rayplat.tuning.trial import Start, Trial, carry_out
 
 PROJECT = """
 from datetime import datetime
@@ -62,27 +62,27 @@ def test_one_class_on_a_side_is_refused():
 def test_a_trial_trains_the_projects_function_with_its_values_and_reports_each_epoch(address):
     tried = ModelTrial(address, "click", for_trials(rows()), ("roc_auc", "train_seconds"))
     heard = []
-    ended = carry_out(tried, 0, {"lr": 0.05, "epochs": 3}, lambda r: heard.append(r) is None)
+    ended = carry_out(tried, Start(0, {"lr": 0.05, "epochs": 3}), lambda r: heard.append(r) is None)
     assert (ended.state, ended.error) == ("complete", "")
     assert ended.values[0] > 0.9
     assert ended.values[1] > 0
-    assert [step for step, _ in heard] == [1, 2, 3]
-    assert heard[-1][1] == pytest.approx(ended.values[0])
-    weak = carry_out(tried, 1, {"lr": 0.0001, "epochs": 1}, lambda r: True)
+    assert [step for step, _ in heard] == [1, 2]
+    assert ended.reports == ((3, pytest.approx(ended.values[0])),)
+    weak = carry_out(tried, Start(1, {"lr": 0.0001, "epochs": 1}), lambda r: True)
     assert weak.values[0] < ended.values[0]
 
 
 def test_a_trial_of_a_project_can_be_stopped_at_an_epoch(address):
     tried = ModelTrial(address, "click", for_trials(rows()), ("log_loss",))
-    asha = Asha()
+    asha = AshaStopping()
     asha.goes_on(0, 1, 0.0)
-    ended = carry_out(tried, 1, {"lr": 0.01, "epochs": 4}, lambda r: asha.goes_on(1, *r))
+    ended = carry_out(tried, Start(1, {"lr": 0.01, "epochs": 4}), lambda r: asha.goes_on(1, *r))
     assert ended.state == "stopped"
     assert len(ended.values) == 1
 
 
 @pytest.mark.parametrize("metrics", [[], ["train_seconds"], ["accuracy"]])
 def test_what_is_not_measured_is_refused(metrics):
-    assert Trial(0, {}, lambda r: True).params == {}
+    assert Trial(Start(0), lambda r: True).params == {}
     with pytest.raises(UserError):
         check_metrics(metrics)

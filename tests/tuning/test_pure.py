@@ -8,9 +8,10 @@ from rayplat.core.errors import UserError
 from rayplat.core.project.space import Choice, Float, Int, Space
 from rayplat.tuning.caps import Caps, Spent, room
 from rayplat.tuning.journal import COMPLETE, KeptStudy, KeptTrial, Objective
+from rayplat.tuning.model_search import TpeSearch
 from rayplat.tuning.pareto import front
-from rayplat.tuning.search import GridSearch, RandomSearch, TpeSearch, at_point
-from rayplat.tuning.stopping import Asha, MedianStop
+from rayplat.tuning.search import GridSearch, RandomSearch, at_point
+from rayplat.tuning.stopping import AshaStopping, MedianStop
 
 SPACE = Space(
     kind=Choice(("tree", "net")),
@@ -103,7 +104,7 @@ def test_caps_that_would_hold_nothing_are_refused(cap):
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60))
 def test_asha_lets_the_best_of_a_rung_go_on_and_stops_what_is_outside_the_best_third(values):
-    asha = Asha(grace=1, reduction=3)
+    asha = AshaStopping(grace=1, reduction=3)
     for trial, value in enumerate(values):
         so_far = sorted(values[: trial + 1])
         went_on = asha.goes_on(trial, 1, value)
@@ -114,7 +115,7 @@ def test_asha_lets_the_best_of_a_rung_go_on_and_stops_what_is_outside_the_best_t
 
 
 def test_asha_decides_at_its_rungs_alone():
-    asha = Asha(grace=2, reduction=3)
+    asha = AshaStopping(grace=2, reduction=3)
     assert asha.goes_on(0, 2, 0.0)
     assert not asha.goes_on(1, 2, 9.0)
     assert asha.goes_on(2, 3, 9.0)
@@ -123,7 +124,7 @@ def test_asha_decides_at_its_rungs_alone():
 
 
 def test_asha_stops_a_value_that_is_no_number():
-    asha = Asha()
+    asha = AshaStopping()
     assert asha.goes_on(0, 1, 1.0)
     assert not asha.goes_on(1, 1, math.nan)
     assert asha.goes_on(2, 1, 0.5)
@@ -148,10 +149,12 @@ def test_no_trial_beats_one_of_the_front_and_every_other_is_beaten(values):
 
 def test_tpe_learns_where_the_best_values_are():
     search = TpeSearch(SPACE, seed=1)
-    for number in range(60):
+    asked = []
+    for number in range(72):
         params = search.ask(number)
+        asked.append(params)
         search.tell(number, params, [abs(math.log10(params["lr"]) + 3) + (params["kind"] == "tree")])
-    late = [search.ask(number) for number in range(60, 72)]
+    late = asked[60:]
     assert sum(p["kind"] == "net" for p in late) >= 9
     assert sorted(abs(math.log10(p["lr"]) + 3) for p in late)[6] < 0.7
 

@@ -8,7 +8,7 @@ from rayplat.tuning.caps import Caps
 from rayplat.tuning.journal import Journal, Objective, read_study
 from rayplat.tuning.pool import RayPool
 from rayplat.tuning.search import RandomSearch
-from rayplat.tuning.stopping import Asha
+from rayplat.tuning.stopping import AshaStopping
 from rayplat.tuning.study import Sitting
 
 SPACE = Space(x=Float(0, 1))
@@ -49,7 +49,7 @@ def sit(settings, name, tried, trials, objectives=("loss",), **pool):
             lambda told: RandomSearch(SPACE),
             RayPool(tried, cpus=0.5, **pool),
             Caps(trials=trials),
-            stopper=Asha() if steps else None,
+            stopper=AshaStopping() if steps else None,
         ).run()
     finally:
         journal.close()

@@ -4,18 +4,23 @@ from rayplat.core.errors import ConflictError, UserError
 from rayplat.core.project.space import Choice, Float, Space
 from rayplat.tuning.caps import Caps, Spent
 from rayplat.tuning.journal import Journal, Objective, list_studies, read_study
+from rayplat.tuning.model_search import TpeSearch
 from rayplat.tuning.pool import LocalPool
-from rayplat.tuning.search import GridSearch, RandomSearch, TpeSearch
-from rayplat.tuning.stopping import Asha
+from rayplat.tuning.promotion import Asha
+from rayplat.tuning.search import GridSearch, RandomSearch
+from rayplat.tuning.stopping import AshaStopping
 from rayplat.tuning.study import Sitting, StudyFailedError
+from tests.servers import fresh_database, postgres_url  # noqa: F401
 
 SPACE = Space(x=Float(-1, 1))
 LOSS = (Objective("loss"),)
 
 
-@pytest.fixture
-def database(tmp_path):
-    return f"sqlite:///{tmp_path}/studies.db"
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/studies.db"
+    return fresh_database(request.getfixturevalue("postgres_url"))
 
 
 def square(trial):
@@ -106,7 +111,7 @@ def test_asha_stops_trials_and_their_reports_are_kept(database):
             trial.report(abs(trial.params["x"]))
         return abs(trial.params["x"])
 
-    sit(database, tried, 30, stopper=Asha())
+    sit(database, tried, 30, stopper=AshaStopping())
     trials = read_study(database, "s").trials
     states = [t.state for t in trials]
     assert states.count("stopped") >= 15
@@ -187,9 +192,40 @@ def test_the_search_hears_a_stopped_trials_reports_now_in_a_later_sitting_and_in
         return list(heard)
 
     high = (Objective("auc", higher_is_better=True),)
-    first = listen("s", 20, stopper=Asha(), objectives=high)
+    first = listen("s", 20, stopper=AshaStopping(), objectives=high)
     stopped = [t for t in read_study(database, "s").trials if t.state == "stopped"]
     assert [n for n, _, _ in first] == [t.number for t in stopped]
     assert all(set(r.values()) == {-abs(x)} and list(r) == list(range(1, len(r) + 1)) for _, x, r in first)
-    assert listen("s", 20, stopper=Asha(), objectives=high) == first
+    assert listen("s", 20, stopper=AshaStopping(), objectives=high) == first
     assert [one[1:] for one in listen("warm", 0, warm=True, objectives=high)] == [one[1:] for one in first]
+
+
+def test_a_study_keeps_its_space_and_says_what_is_different(database):
+    def begin(space):
+        journal = Journal(database, "spaced", "m", LOSS, space)
+        try:
+            journal.open()
+        finally:
+            journal.close()
+
+    space = Space(x=Float(-1, 1), kind=Choice(("a", "b")))
+    begin(space)
+    begin(space)
+    with pytest.raises(UserError, match=r"x\.high was 1 and is 2; kind is gone; y is new"):
+        begin(Space(x=Float(-1, 2), y=Float(0, 1)))
+
+
+def test_a_trial_that_reports_at_its_end_is_complete_although_a_rung_is_there(database):
+    def tried(trial):
+        for step in range(1, 10):
+            trial.report(abs(trial.params["x"]), last=step == 9)
+        return abs(trial.params["x"])
+
+    for name, stopper in (("stopping", AshaStopping()), ("promotion", Asha(reduction=3))):
+        sit(database, tried, 12, name=name, stopper=stopper)
+        trials = read_study(database, name).trials
+        complete = [t for t in trials if t.state == "complete"]
+        assert complete
+        assert all(t.reports[-1][0] == 9 for t in complete)
+        assert all(t.reports[-1][0] in {1, 3} for t in trials if t.state == "stopped")
+        assert min(abs(t.params["x"]) for t in trials) == min(t.values[0] for t in complete)

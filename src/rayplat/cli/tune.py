@@ -3,6 +3,7 @@
 Knows the options and how the outcome is shown; it does not know how trials are chosen or run.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,14 +31,24 @@ app.callback()(lambda: None)
 Trials = Annotated[int | None, typer.Option("--trials", help="Start at most so many, over all sittings.")]
 Seconds = Annotated[float | None, typer.Option("--max-seconds", help="Sit over it at most so long.")]
 Dollars = Annotated[float | None, typer.Option("--max-usd", help="Spend at most so much.")]
-Price = Annotated[float, typer.Option("--usd-per-worker-hour", help="What a worker costs.")]
+Price = Annotated[
+    float | None,
+    typer.Option("--usd-per-worker-hour", help="What a worker costs.", show_default="its share of a node"),
+]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", help="Of whose nodes the workers are: prices.", show_default="none: unpriced"),
+]
+Market = Annotated[str, typer.Option("--market", help="on-demand or spot.")]
 Metric = Annotated[list[str] | None, typer.Option("--metric", help="An objective; may be given again.")]
-SearchName = Annotated[str, typer.Option("--search", help="tpe, random or grid.")]
-StopperName = Annotated[str, typer.Option("--stopper", help="none, asha or median.")]
+SearchName = Annotated[str, typer.Option("--search", help="auto, tpe, gp, random, grid or pbt.")]
+StopperName = Annotated[str, typer.Option("--stopper", help="none, asha, asha-stopping or median.")]
 Workers = Annotated[int, typer.Option("--workers", help="Trials that run at a time.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Its name; one that exists goes on.")]
 Warm = Annotated[bool, typer.Option("--warm", help="Learn from earlier studies of the same model.")]
 NoCandidate = Annotated[bool, typer.Option("--no-candidate", help="Do not train and register the best.")]
+Population = Annotated[int, typer.Option("--population", help="Members that `pbt` trains.")]
+Interval = Annotated[int, typer.Option("--interval", help="Epochs of a generation of `pbt`.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the search.")]
 
 
@@ -49,13 +60,17 @@ def run_(  # noqa: PLR0917  # one argument an option
     trials: Trials = None,
     max_seconds: Seconds = None,
     max_usd: Dollars = None,
-    usd_per_worker_hour: Price = 0.0,
+    usd_per_worker_hour: Price = None,
+    group: Group = None,
+    market: Market = "on-demand",
     metric: Metric = None,
-    search: SearchName = "tpe",
+    search: SearchName = "auto",
     stopper: StopperName = "none",
     workers: Workers = 2,
     study: StudyName = None,
     warm: Warm = False,
+    population: Population = 8,
+    interval: Interval = 1,
     seed: Seed = 0,
     no_candidate: NoCandidate = False,
 ) -> None:
@@ -73,9 +88,11 @@ def run_(  # noqa: PLR0917  # one argument an option
         search=search,
         stopper=stopper,
         workers=workers,
-        usd_per_worker_second=usd_per_worker_hour / 3600,
+        usd_per_worker_second=_price(call, chosen, usd_per_worker_hour, group, market),
         seed=seed,
         warm=warm,
+        population=population,
+        interval=interval,
     )
     name = study or chosen.name
     if call.form is Format.JSON:
@@ -83,6 +100,18 @@ def run_(  # noqa: PLR0917  # one argument an option
     else:
         with open_progress(console(stderr=True)) as progress:
             _tune(call, loaded, chosen, name, options, not no_candidate, progress)
+
+
+def _price(
+    call: Call, model: Model, by_hour: float | None, group: str | None, market: str
+) -> float | Callable[[], float]:
+    """What is given wins; else the group's price, which may change meanwhile."""
+    if by_hour is not None or group is None:
+        return (by_hour or 0.0) / 3600
+    from rayplat.cli.tune_price import worker_price
+
+    training = model.training
+    return worker_price(call.settings(), group, market, training.cpus, training.gpus or 0.0)
 
 
 def _tune(  # noqa: PLR0917  # what `run` was asked for

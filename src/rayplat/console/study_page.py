@@ -13,7 +13,7 @@ import numpy as np
 from rayplat.console.cost_page import Section, write_cost_page
 from rayplat.console.plots import FAINT, MODEL, RIVAL, draw_svg
 from rayplat.tuning.importance import encoded, importances
-from rayplat.tuning.journal import COMPLETE, KeptStudy, KeptTrial
+from rayplat.tuning.journal import COMPLETE, STOPPED, KeptStudy, KeptTrial
 from rayplat.tuning.pareto import front, minimised
 
 _BEST_SHOWN = 10
@@ -36,6 +36,9 @@ def sections(study: KeptStudy) -> list[Section]:
         return [Section("History", ("No trial is complete yet.",))]
     best = front(study)
     found = [Section("History", _told(study, complete, best[0]), _history(study, complete))]
+    if any(t.state == STOPPED and t.reports for t in study.trials):
+        text = "Blue: complete; grey: stopped where the line ends."
+        found.append(Section("Stopped early", (text,), _curves(study)))
     shares = importances(study)
     if shares:
         name, share = next(iter(shares.items()))
@@ -45,7 +48,7 @@ def sections(study: KeptStudy) -> list[Section]:
     if len({n for t in complete for n in t.params}) > 1:
         found.append(Section("Parallel coordinates", ("Blue: the best tenth.",), _parallel(study, complete)))
     if len(study.objectives) > 1:
-        text = f"{len(best)} trials that no other one beats."
+        text = f"Trials that no other one beats: {len(best)}."
         found.append(Section("Pareto front", (text,), _pareto(study, complete, best)))
     names = list(dict.fromkeys(n for t in complete for n in t.params))
     ranked = sorted(complete, key=lambda t: minimised(t.values, study.objectives))[:_BEST_SHOWN]
@@ -95,6 +98,33 @@ def _history(study: KeptStudy, complete: list[KeptTrial]) -> str:
         axes.set_xlabel("trial")
         axes.set_ylabel(objective.name)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+    return draw_svg(draw, 9.0, 3.2)
+
+
+def _curves(study: KeptStudy) -> str:
+    """What trials reported on their way; those that were stopped lie below."""
+    shown = sorted((t for t in study.trials if t.reports), key=lambda t: t.state == COMPLETE)
+    objective = study.objectives[0]
+    told = [v for t in shown for _, v in t.reports if math.isfinite(v)]
+
+    def draw(axes: Any) -> None:
+        for trial in shown:
+            steps, values = zip(*trial.reports, strict=True)
+            whole = trial.state == COMPLETE
+            axes.plot(
+                steps,
+                values,
+                marker="o",
+                ms=3,
+                lw=1.2,
+                color=MODEL if whole else FAINT,
+                alpha=0.9 if whole else 0.5,
+            )
+        if told:
+            axes.set_ylim(*_range(told, higher_is_better=objective.higher_is_better))
+        axes.set_xlabel("step")
+        axes.set_ylabel(objective.name)
 
     return draw_svg(draw, 9.0, 3.2)
 

@@ -5,6 +5,7 @@ know why a trial is run or stopped.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,7 +15,9 @@ import sqlalchemy as sa
 
 from rayplat.core.database import ensure_tables, open_database, reading, writing
 from rayplat.core.errors import ConflictError, NotFoundError, UserError
+from rayplat.core.project.space import Space
 from rayplat.tuning.caps import Spent
+from rayplat.tuning.spaces import described, differences
 from rayplat.tuning.trial import Ended, Report
 
 _LOCK = 0x7475_6E65
@@ -49,6 +52,14 @@ _REPORTS = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("step", sa.Integer, primary_key=True),
     sa.Column("value", sa.Float),  # null: not a number
+)
+
+
+_SPACES = sa.Table(
+    "rayplat_study_spaces",
+    _METADATA,
+    sa.Column("study", sa.String(255), primary_key=True),
+    sa.Column("space", sa.Text, nullable=False),
 )
 
 
@@ -91,11 +102,19 @@ class Journal:
         database: `sqlite:///…` or `postgresql://…`.
         study: its name.
         model: what it tunes; a new study may begin with what earlier ones of the same model found.
+        space: what is searched; a study keeps it.
     """
 
-    def __init__(self, database: str, study: str, model: str, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self,
+        database: str,
+        study: str,
+        model: str,
+        objectives: Sequence[Objective],
+        space: Space | None = None,
+    ) -> None:
         self._database, self.study, self.model = database, study, model
-        self.objectives = tuple(objectives)
+        self.objectives, self._space = tuple(objectives), space
         self._sitting = 0
 
     @cached_property
@@ -113,7 +132,7 @@ class Journal:
         """Begin a sitting over the study, which is made where it is new; an older driver can no longer write.
 
         Raises:
-            UserError: the study exists with another model or other objectives.
+            UserError: the study exists with another model, other objectives or another space.
         """
         told = json.dumps([[o.name, o.higher_is_better] for o in self.objectives])
         with writing(self._engine, _LOCK) as connection:
@@ -130,6 +149,7 @@ class Journal:
                     )
                 )
                 self._sitting = 1
+                self._keep_space(connection)
                 return KeptStudy(self.study, self.model, self.objectives, Spent())
             if (row.model, row.objectives) != (self.model, told):
                 raise UserError(
@@ -137,11 +157,25 @@ class Journal:
                     f"not {self.model!r} for {told}",
                     "give the study another name",
                 )
+            self._keep_space(connection)
             self._sitting = row.sitting + 1
             connection.execute(
                 sa.update(_STUDIES).where(_STUDIES.c.name == self.study).values(sitting=self._sitting)
             )
             return _read(connection, row)
+
+    def _keep_space(self, connection: sa.Connection) -> None:
+        if self._space is None:
+            return
+        query = sa.select(_SPACES.c.space).where(_SPACES.c.study == self.study)
+        kept, given = connection.execute(query).scalar_one_or_none(), described(self._space)
+        if kept is None:
+            connection.execute(sa.insert(_SPACES).values(study=self.study, space=json.dumps(given)))
+        elif json.loads(kept) != given:
+            raise UserError(
+                f"study {self.study!r} searches another space: {differences(json.loads(kept), given)}",
+                "give the study another name (`--warm` learns from this one), or restore the space",
+            )
 
     def commit(
         self,
@@ -150,37 +184,15 @@ class Journal:
         started: Mapping[int, Mapping[str, Any]],
         reports: Iterable[tuple[int, Report]],
         ended: Iterable[Ended],
+        resumed: Iterable[int] = (),
     ) -> None:
         """Make all of it durable at once.
 
         Raises:
             ConflictError: another driver has begun a sitting over this study.
         """
-        rows = [
-            {"study": self.study, "number": n, "step": step, "value": value if value == value else None}  # noqa: PLR0124  # NaN
-            for n, (step, value) in reports
-        ]
-        ends = [
-            {
-                "n": e.number,
-                "new_state": e.state,
-                "new_result": json.dumps(e.values),
-                "new_seconds": e.seconds,
-                "new_error": e.error[:2000],
-            }
-            for e in ended
-        ]
-        begun = [
-            {
-                "study": self.study,
-                "number": n,
-                "state": RUNNING,
-                "params": json.dumps(p),
-                "seconds": 0.0,
-                "error": "",
-            }
-            for n, p in started.items()
-        ]
+        rows, ends = _report_rows(self.study, reports), _end_rows(ended)
+        begun = _begun_rows(self.study, started)
         with writing(self._engine, _LOCK) as connection:
             changed = connection.execute(
                 sa.update(_STUDIES)
@@ -197,10 +209,43 @@ class Journal:
                 _keep_reports(connection, rows)
             if ends:
                 _keep_ends(connection, self.study, ends)
+            again = [{"n": number} for number in resumed]
+            if again:
+                connection.execute(
+                    sa.update(_TRIALS)
+                    .where(_TRIALS.c.study == self.study, _TRIALS.c.number == sa.bindparam("n"))
+                    .values(state=RUNNING),
+                    again,
+                )
 
     def earlier(self) -> list[KeptStudy]:
         """The other studies of the same model."""
         return [s for s in studies(self._engine, self.model) if s.name != self.study]
+
+
+def _report_rows(study: str, reports: Iterable[tuple[int, Report]]) -> list[dict[str, Any]]:
+    return [
+        {"study": study, "number": n, "step": step, "value": None if math.isnan(value) else value}
+        for n, (step, value) in reports
+    ]
+
+
+def _end_rows(ended: Iterable[Ended]) -> list[dict[str, Any]]:
+    return [
+        {
+            "n": e.number,
+            "new_state": e.state,
+            "new_result": json.dumps(e.values),
+            "new_seconds": e.seconds,
+            "new_error": e.error[:2000],
+        }
+        for e in ended
+    ]
+
+
+def _begun_rows(study: str, started: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    begun = {"study": study, "state": RUNNING, "seconds": 0.0, "error": ""}
+    return [{**begun, "number": n, "params": json.dumps(p)} for n, p in started.items()]
 
 
 def _keep_reports(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
@@ -223,7 +268,7 @@ def _keep_ends(connection: sa.Connection, study: str, ends: list[dict[str, Any]]
         .values(
             state=sa.bindparam("new_state"),
             result=sa.bindparam("new_result"),
-            seconds=sa.bindparam("new_seconds"),
+            seconds=_TRIALS.c.seconds + sa.bindparam("new_seconds"),  # of each time that it ran
             error=sa.bindparam("new_error"),
         ),
         ends,

@@ -18,16 +18,22 @@ from rayplat.train.rows import RowSource
 from rayplat.train.trainer import TrainOutcome, train_model
 from rayplat.tuning.caps import Caps
 from rayplat.tuning.journal import Journal, KeptStudy, KeptTrial, Objective, read_study
+from rayplat.tuning.model_search import GpSearch, TpeSearch
 from rayplat.tuning.model_trial import ModelTrial, check_metrics, for_trials
 from rayplat.tuning.pareto import front
 from rayplat.tuning.pool import RayPool
-from rayplat.tuning.search import GridSearch, RandomSearch, Search, TpeSearch
-from rayplat.tuning.stopping import Asha, MedianStop, Stopper
+from rayplat.tuning.population import Population
+from rayplat.tuning.promotion import Asha
+from rayplat.tuning.search import GridSearch, RandomSearch, Search
+from rayplat.tuning.states import KeptStates
+from rayplat.tuning.stopping import AshaStopping, MedianStop, Stopper
 from rayplat.tuning.study import Noted, Outcome, Sitting
 
 CANDIDATE = "candidate"
-SEARCHES = ("tpe", "random", "grid")
-STOPPERS = ("none", "asha", "median")
+SEARCHES = ("auto", "tpe", "gp", "random", "grid", "pbt")
+STOPPERS = ("none", "asha", "asha-stopping", "median")
+_GP_TRIALS = 100
+"""Beyond so many trials a Gaussian process takes longer to propose than what it saves is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,9 @@ class Options:
 
     Attributes:
         metrics: the objectives, of `METRICS` and `train_seconds`.
-        search: one of `SEARCHES`.
+        search: one of `SEARCHES`; see `search_of` for what `auto` is.
         stopper: one of `STOPPERS`; only where there is one objective, and for networks.
+        population, interval: members of population-based training (`pbt`), and epochs of a generation.
         workers: trials that run at a time.
         usd_per_worker_second: what each costs.
         warm: learn from earlier studies of the same model.
@@ -45,12 +52,14 @@ class Options:
 
     caps: Caps
     metrics: tuple[str, ...] = ("log_loss",)
-    search: str = "tpe"
+    search: str = "auto"
     stopper: str = "none"
     workers: int = 2
-    usd_per_worker_second: float = 0.0
+    usd_per_worker_second: float | Callable[[], float] = 0.0
     seed: int = 0
     points: int = 5
+    population: int = 8
+    interval: int = 1
     warm: bool = False
 
     def __post_init__(self) -> None:
@@ -60,19 +69,40 @@ class Options:
                 f"search {self.search!r}, stopper {self.stopper!r}",
                 f"give one of {', '.join(SEARCHES)} and one of {', '.join(STOPPERS)}",
             )
-        if self.stopper != "none" and len(self.metrics) > 1:
+        compares = "pbt" if self.search == "pbt" else self.stopper
+        if compares != "none" and len(self.metrics) > 1:
             raise UserError(
-                f"the stopper {self.stopper!r} compares one objective, not {len(self.metrics)}",
+                f"{compares!r} compares one objective, not {len(self.metrics)}",
                 "name one metric, or let every trial run to its end",
+            )
+        if self.search == "pbt" and self.stopper != "none":
+            raise UserError(
+                f"population-based training beside the stopper {self.stopper!r}",
+                "leave the stopper out: a population replaces its worst members itself",
             )
         if self.workers < 1:
             raise UserError(f"a study with {self.workers} workers", "give at least 1")
-        if self.caps.dollars is not None and self.usd_per_worker_second <= 0:
+        if self.caps.dollars is not None and self.price() <= 0:
             raise UserError("a cap in money needs the price of a worker", "give its price by the hour")
+
+    def price(self) -> float:
+        """What a worker costs by the second, now."""
+        given = self.usd_per_worker_second
+        return given() if callable(given) else given
 
 
 def search_of(space: Space, options: Options) -> Callable[[int], Search]:
-    """Makes the search, given how many trials there are already."""
+    """Makes the search, given how many trials there are already.
+
+    `auto` is a Gaussian process where it learns from every trial (none is stopped, one objective, no
+    dimension is conditional) and they are few, else TPE.
+    """
+    if options.search in {"auto", "gp"}:
+        few = options.caps.trials is not None and options.caps.trials <= _GP_TRIALS
+        whole = options.stopper == "none" and len(options.metrics) == 1
+        plain = not any(d.when for d in space.dimensions.values())
+        if options.search == "gp" or (few and whole and plain):
+            return lambda told: GpSearch(space, len(options.metrics), options.seed, told)
     if options.search == "random":
         return lambda told: RandomSearch(space, options.seed)
     if options.search == "grid":
@@ -82,7 +112,26 @@ def search_of(space: Space, options: Options) -> Callable[[int], Search]:
 
 def stopper_of(name: str) -> Stopper | None:
     """A stopper by its name."""
-    return {"none": None, "asha": Asha(), "median": MedianStop()}[name]
+    made: dict[str, Stopper | None] = {
+        "none": None,
+        "asha": Asha(),
+        "asha-stopping": AshaStopping(),
+        "median": MedianStop(),
+    }
+    return made[name]
+
+
+def kept_states(settings: Settings, model: str, study: str) -> KeptStates:
+    """Where the trials of a study keep what they need to go on."""
+    return KeptStates(f"{settings.warehouse.rstrip('/')}/trials/{model}/{study}")
+
+
+def _parts(space: Space, options: Options) -> tuple[Stopper | None, Callable[[int], Search]]:
+    """What stops trials and what proposes them; a population is both."""
+    if options.search != "pbt":
+        return stopper_of(options.stopper), search_of(space, options)
+    population = Population(space, options.seed, size=options.population, interval=options.interval)
+    return population, lambda told: population
 
 
 def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its layers
@@ -114,9 +163,14 @@ def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its
     )
     shared = ray.put(for_trials(source.read()))
     tried = ModelTrial(project.address or project.where.file, model.name, shared, options.metrics)
-    stopper = stopper_of(options.stopper)
+    stopper, search = _parts(model.space, options)
+    if stopper is not None and model.kind != "torch":
+        raise UserError(
+            f"model {model.name!r} is of the kind {model.kind!r}, whose trials report nothing on their way",
+            "leave the stopper out, and search by auto, tpe, gp, random or grid",
+        )
     objectives = [Objective(m, m in HIGHER_IS_BETTER) for m in options.metrics]
-    journal = Journal(settings.database, study, model.name, objectives)
+    journal = Journal(settings.database, study, model.name, objectives, model.space)
     pool = RayPool(
         tried,
         workers=options.workers,
@@ -124,17 +178,17 @@ def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its
         gpus=model.training.gpus or 0,
         steps=stopper is not None,
     )
-    price = options.usd_per_worker_second * options.workers
     try:
         return Sitting(
             journal,
-            search_of(model.space, options),
+            search,
             pool,
             options.caps,
             stopper=stopper,
-            dollars_per_second=price,
+            dollars_per_second=lambda: options.price() * options.workers,
             warm=options.warm,
             noted=noted,
+            states=kept_states(settings, model.name, study) if stopper is not None else None,
         ).run()
     finally:
         pool.close()
@@ -166,10 +220,11 @@ def register_candidate(  # noqa: PLR0917  # as `tune_model`
 ) -> TrainOutcome:
     """Train the best values on all training rows, and point the alias `candidate` at that version.
 
-    Doing it twice trains once.
+    Doing it twice trains once. What trials kept to go on is removed: the study is done.
     """
     _, best = best_of(settings, study)
     outcome = train_model(settings, project, model, training_set, registry, bus, noted, best.params)
+    kept_states(settings, model.name, study).forget()
     current = registry.by_alias(model.name, CANDIDATE)
     if current is None or current.version != outcome.version:
         reason = f"trial {best.number} of study {study}"

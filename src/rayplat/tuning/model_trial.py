@@ -22,6 +22,7 @@ from rayplat.tuning.trial import Trial
 
 if TYPE_CHECKING:
     from rayplat.core.project.project import Project
+    from rayplat.train.checkpoint import CheckpointFolder
 
 SECONDS = "train_seconds"
 HELD_OUT = 0.2
@@ -104,13 +105,16 @@ def _network(model: Model, rows: Rows, trial: Trial, reported: str) -> Mapping[s
     from rayplat.train.layout import accelerator_for
     from rayplat.train.run import TrainRun
 
-    def heard(metrics: Mapping[str, float]) -> None:
-        if reported in metrics:
-            trial.report(metrics[reported], int(metrics["epoch"]) + 1)
-
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="rayplat-trial-") as folder:
-        checkpoints = CheckpointFolder(Path(folder).as_uri())
+        checkpoints = CheckpointFolder(trial.uri or Path(folder).as_uri())
+        known = _goes_on(trial, checkpoints)
+
+        def heard(metrics: Mapping[str, float]) -> None:
+            if reported in metrics:
+                done = int(metrics["epoch"]) + 1
+                trial.report(metrics[reported], done, last=done >= metrics.get("of", 0) > 0)
+
         run = TrainRun(
             rows=rows,
             build=model.network,
@@ -122,10 +126,33 @@ def _network(model: Model, rows: Rows, trial: Trial, reported: str) -> Mapping[s
             params=trial.params,
         )
         try:
+            if known and run.history.get(reported):  # a kill may have come before it was told
+                epoch, value = run.history[reported][-1]
+                heard({reported: value, "epoch": epoch})
             model.train(run)
             return run.evaluate()
         finally:
             checkpoints.wait()
+
+
+def _goes_on(trial: Trial, checkpoints: "CheckpointFolder") -> bool:
+    """Whether the trial has a checkpoint of its own already.
+
+    If not, it takes over the weights and the optimizer's state of the trial that it goes on from. What the
+    optimizer keeps by name (its learning rate, its weight decay) takes the trial's own values.
+    """
+    from rayplat.train.checkpoint import CheckpointFolder
+
+    if checkpoints.progress() is not None:
+        return True
+    found = CheckpointFolder(trial.origin).latest() if trial.origin else None
+    if found is None:
+        return False
+    if found.optimizer is not None:
+        for group in found.optimizer["param_groups"]:
+            group.update({name: value for name, value in trial.params.items() if name in group})
+    checkpoints.publish(found)
+    return False
 
 
 def _estimator(model: Model, rows: Rows, trial: Trial, reported: str) -> Mapping[str, float]:

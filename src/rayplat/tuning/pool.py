@@ -6,11 +6,13 @@ Knows how trials are handed out and heard; it does not know which are worth runn
 import queue
 import threading
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from rayplat.tuning.trial import Ended, Report, Tried, carry_out
+from rayplat.tuning.trial import Ended, Report, Start, Tried, carry_out
+
+LOST = "lost"
+"""The state of a trial whose worker died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Pool(Protocol):
 
     slots: int
 
-    def start(self, number: int, params: Mapping[str, Any]) -> None:
+    def start(self, start: Start) -> None:
         """Begin a trial."""
         ...
 
@@ -58,7 +60,7 @@ class Stepwise:
         self._told: queue.SimpleQueue[Heard] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
-    def begin(self, number: int, params: Mapping[str, Any]) -> Heard:
+    def begin(self, start: Start) -> Heard:
         """Run until the first report, or to the end where reports do not wait."""
         if not self._steps:
             reports: list[Report] = []
@@ -67,17 +69,17 @@ class Stepwise:
                 reports.append(report)
                 return True
 
-            ended = carry_out(self._tried, number, params, note)
-            return replace(ended, reports=tuple(reports))
+            ended = carry_out(self._tried, start, note)
+            return replace(ended, reports=(*reports, *ended.reports))
 
         def ask(report: Report) -> bool:
-            self._told.put(Reported(number, report))
+            self._told.put(Reported(start.number, report))
             return self._answers.get()
 
         def run() -> None:
-            self._told.put(carry_out(self._tried, number, params, ask))
+            self._told.put(carry_out(self._tried, start, ask))
 
-        threading.Thread(target=run, daemon=True, name=f"trial-{number}").start()
+        threading.Thread(target=run, daemon=True, name=f"trial-{start.number}").start()
         return self._told.get()
 
     def go(self, goes_on: bool) -> Heard:
@@ -95,9 +97,9 @@ class LocalPool:
         self._worker = Stepwise(tried, steps=steps)
         self._heard: list[Heard] = []
 
-    def start(self, number: int, params: Mapping[str, Any]) -> None:
+    def start(self, start: Start) -> None:
         """Run it now, until it tells something."""
-        self._heard.append(self._worker.begin(number, params))
+        self._heard.append(self._worker.begin(start))
 
     def answer(self, number: int, *, goes_on: bool) -> None:
         """Run on now, until it tells something."""
@@ -116,7 +118,7 @@ class RayPool:
     """Workers on Ray, each an actor that is used for one trial after another.
 
     The function travels once; a value that it holds by `ray.put` is read by all workers of a node from
-    the same memory. A worker that dies is made anew and its trial is told as failed.
+    the same memory. A worker that dies is made anew and its trial is told as lost.
 
     Args:
         workers: how many trials run at a time.
@@ -146,12 +148,12 @@ class RayPool:
         self._at: dict[int, tuple[int, Any]] = {}
         self._waiting: dict[Any, int] = {}
 
-    def start(self, number: int, params: Mapping[str, Any]) -> None:
+    def start(self, start: Start) -> None:
         """Hand it to the worker with the shortest line."""
         at = self._free.popleft()
         worker: Any = self._workers[at]
-        self._at[number] = at, worker
-        self._waiting[worker.begin.remote(number, dict(params))] = number
+        self._at[start.number] = at, worker
+        self._waiting[worker.begin.remote(start)] = start.number
 
     def answer(self, number: int, *, goes_on: bool) -> None:
         """Tell its worker."""
@@ -172,7 +174,7 @@ class RayPool:
         try:
             told: Heard = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            told = Ended(number, "failed", error=f"its worker was lost: {type(error).__name__}")
+            told = Ended(number, LOST, error=f"its worker was lost: {type(error).__name__}")
             at, worker = self._at[number]
             # Others in its line are told as lost, too, and must not replace its successor.
             if isinstance(error, self._ray.exceptions.ActorDiedError) and worker is self._workers[at]:
@@ -191,9 +193,9 @@ class _Worker:
     def __init__(self, tried: Tried, steps: bool) -> None:
         self._inner = Stepwise(tried, steps=steps)
 
-    def begin(self, number: int, params: Mapping[str, Any]) -> Heard:
+    def begin(self, start: Start) -> Heard:
         """Begin a trial."""
-        return self._inner.begin(number, params)
+        return self._inner.begin(start)
 
     def go(self, goes_on: bool) -> Heard:
         """Answer a report."""
