@@ -35,6 +35,14 @@ def parts(store: OnlineStore, view: str, entity: bytes, low: int = 0, high: int 
     return store.read(reading)
 
 
+def seen(*entities: bytes):
+    """Looks at the progress of `v` and at heads, as bytes."""
+    return lambda glance: (
+        glance.standing("v"),
+        [None if head is None else bytes(head) for head in glance.heads("v", entities)],
+    )
+
+
 class OnlineStoreContract:
     """Inherit, and give a fixture `open_store` that opens the same empty store again and again."""
 
@@ -55,12 +63,21 @@ class OnlineStoreContract:
 
     def test_heads_come_with_how_far_the_view_had_come(self, open_store):
         store = open_store()
-        assert store.standing("v", [A]) == (None, [None])
+        assert store.look(seen(A)) == (None, [None])
+        assert store.look(seen()) == (None, [])
         store.write("v", {A: Change(None, b"1")}, at(1), expected=None)
-        told, found = open_store().standing("v", [B, A])
+        told, found = open_store().look(seen(B, A))
         assert (found, told) == ([None, b"1"], encode_progress(at(1)))
         store.write("v", {A: Change(b"1", b"2")}, at(2), expected=at(1))
-        assert store.standing("v", [A]) == (encode_progress(at(2)), [b"2"])
+        assert store.look(seen(A, B, A)) == (encode_progress(at(2)), [b"2", None, b"2"])
+
+    def test_what_fails_while_it_looks_is_told_and_the_store_goes_on(self, open_store):
+        store = open_store()
+        store.write("v", {A: Change(None, b"1")}, at(1), expected=None)
+        with pytest.raises(ZeroDivisionError):
+            store.look(lambda _glance: 1 // 0)
+        store.write("v", {A: Change(b"1", b"2")}, at(2), expected=at(1))
+        assert store.look(seen(A)) == (encode_progress(at(2)), [b"2"])
 
     def test_parts_come_in_the_order_of_their_keys(self, open_store):
         store = open_store()

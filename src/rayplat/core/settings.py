@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rayplat.core.secrets import masked
 
@@ -143,7 +143,7 @@ class JobsSettings(_Part):
     """How jobs are submitted."""
 
     team: str = Field("", description="the team that jobs are counted for; empty: none")
-    packages: Literal["auto", "none", "pip", "uv"] = Field(
+    packages: Literal["auto", "none", "pip"] = Field(
         "auto",
         description="how a job's pinned packages are installed; auto: not where the environment is the same, "
         "else pip",
@@ -161,6 +161,24 @@ class CostSettings(_Part):
     )
 
 
+class RegistrySettings(_Part):
+    """Who vouches for artifacts."""
+
+    signing_key: str = Field("", description="PEM file of the key that signs new artifacts; empty: none")
+    trusted_keys: str = Field(
+        "",
+        description="PEM files of public keys, with commas between: an artifact is loaded only if one of "
+        "them has signed it; empty: any artifact of the registry",
+    )
+
+    @field_validator("signing_key", "trusted_keys")
+    @classmethod
+    def _found_from_anywhere(cls, files: str) -> str:
+        """Replicas have other working folders."""
+        given = [file.strip() for file in files.split(",") if file.strip()]
+        return ",".join(str(_absolute(file, Path.cwd())) for file in given)
+
+
 class ServeSettings(_Part):
     """Where endpoints answer."""
 
@@ -169,8 +187,17 @@ class ServeSettings(_Part):
     front_port: int = Field(
         0, ge=0, description="the port that replicas listen on themselves, without a proxy; 0: none"
     )
-    log: Literal["local", "database"] = Field(
-        "local", description="where predictions wait for the lakehouse: files of the machine, or `database`"
+    standbys: int = Field(
+        1, ge=0, description="processes that stand by for new replicas, with no model loaded; with front_port"
+    )
+    log: Literal["local", "database", "replicated"] = Field(
+        "local",
+        description="where predictions wait for the lakehouse: files of the machine, the `database`, or files "
+        "of two machines (`replicated`; of Kafka's brokers, where kafka.bootstrap names them)",
+    )
+    log_topic: str = Field("rayplat-predictions", description="the topic of the class `replicated` on Kafka")
+    log_copies: int = Field(
+        2, ge=1, description="so many brokers must have a prediction before it is answered, on Kafka"
     )
     log_sync: Literal["disk", "process"] = Field(
         "disk", description="what an answered prediction survives in files: a power cut, or a killed process"
@@ -209,6 +236,7 @@ class Settings(_Part):
     ray: RaySettings = RaySettings()
     jobs: JobsSettings = JobsSettings()
     cost: CostSettings = CostSettings()
+    registry: RegistrySettings = RegistrySettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
 

@@ -2,6 +2,7 @@
 
 import base64
 import math
+from array import array
 
 import orjson
 import polars as pl
@@ -31,7 +32,13 @@ def about(standing: bytes) -> About:
 
 
 def entry(standing: bytes = b"1", at: int = 5, keys=KEYS, values=None) -> Entry:
-    return Entry("v", standing, about, at, keys, LAYOUT.encode(ROWS) if values is None else values)
+    return told("v", standing, about, at, *zip(keys, values or LAYOUT.encode(ROWS), strict=True))
+
+
+def told(view, standing, by, at, *rows) -> Entry:
+    keys, values = zip(*rows, strict=True)
+    sizes = array("I", map(len, values)).tobytes()
+    return Entry(view, standing, by, at, b"\n".join(keys), sizes, b"".join(values))
 
 
 def files(folder):
@@ -127,7 +134,7 @@ def test_a_write_that_fails_leaves_no_half_record(tmp_path):
     journal = Journal(tmp_path)
     journal.write([entry()])
     with pytest.raises(UnavailableError, match="cannot be told"):
-        journal.write([entry(b"2"), Entry("w", b"1", unknown, 0, KEYS, [b""] * 3)])
+        journal.write([entry(b"2"), told("w", b"1", unknown, 0, *((key, b"") for key in KEYS))])
     journal.write([entry(b"2")])
     journal.roll()
     first, second = (read_journal(path.read_bytes()) for path in files(tmp_path))

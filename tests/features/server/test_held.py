@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 
+import orjson
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rayplat.features.online.opening import open_online
-from rayplat.features.server.held import Fast
+from rayplat.features.server.held import Fast, _names
 from tests.features.server import world
 from tests.features.worlds import hour
 
@@ -30,12 +33,26 @@ def test_plain_keys_of_row_transforms_are_answered(online):
     found = fast(world.LAST, online).find(["a", "nobody"])
     assert found is not None
     assert list(found.events) == [int(hour(2).timestamp() * 1e6), None]
-    assert list(found.bodies) == [b'[2.5,false,"2013-03-01T02:00:00+00:00"]', b"[null,null,null]"]
+    assert found.body == b'[2.5,false,"2013-03-01T02:00:00+00:00"],[null,null,null]'
 
 
 @pytest.mark.parametrize("keys", [[1], [None], [True], ["a", 1.5], [["a"]], ["\ud800"]])
 def test_other_keys_are_left_to_the_general_path(online, keys):
     assert fast(world.LAST, online).find(keys) is None
+
+
+@given(
+    st.one_of(
+        st.lists(st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from('",\\[]\n')))),
+        st.lists(st.integers(-(2**63), 2**63 - 1)),
+        st.lists(st.booleans()),
+    )
+)
+def test_names_are_those_of_the_store(keys):
+    kind = type(keys[0]) if keys else str
+    names, joined = _names(orjson.dumps(keys), kind)
+    assert names == [orjson.dumps([key]) for key in keys]
+    assert joined == b"\n".join(names)
 
 
 @pytest.mark.parametrize("view", [world.FILLED, world.RECENT, world.NEVER])
@@ -78,7 +95,7 @@ def test_entities_of_several_columns(tmp_path):
     materialize(lake, online, [view])
     found = fast(view, online).find([["p", 7], ["p", 8]])
     assert found is not None
-    assert list(found.bodies) == [b"[0.1]", b"[null]"]
+    assert found.body == b"[0.1],[null]"
     assert fast(view, online).find([["p", "7"]]) is None
     assert fast(view, online).find(["p"]) is None
     online.close()

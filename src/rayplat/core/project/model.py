@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rayplat.core.errors import Where
+from rayplat.core.project.serving import Answering, Autoscale, Logging, Traffic
 from rayplat.core.project.space import Space
 from rayplat.core.project.table import Table
 from rayplat.core.project.training import Training
@@ -109,23 +110,17 @@ def no_network(inputs: int) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Autoscale:
-    """Between how many replicas an endpoint scales, and what each asks for."""
-
-    least: int = 1
-    most: int = 1
-    cpus: float = 0.5
-    gpus: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A declared HTTP endpoint: it answers with the champion of `model`."""
+    """A declared HTTP endpoint: it answers with the champion of `model`, or with one version of it."""
 
     name: str
     model: str
     autoscale: Autoscale
     where: Where = field(compare=False)
+    version: int | None = None
+    answering: Answering = field(default_factory=Answering)
+    logging: Logging = field(default_factory=Logging)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True, slots=True)

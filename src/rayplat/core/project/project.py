@@ -3,15 +3,14 @@
 Knows what was declared and where; it does not know how anything is carried out.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, overload
 
 from rayplat.core.errors import UserError
 from rayplat.core.project.check import Check, TableCheck
 from rayplat.core.project.model import (
-    Autoscale,
     Decay,
     Drift,
     Endpoint,
@@ -21,6 +20,17 @@ from rayplat.core.project.model import (
     Monitor,
     Replay,
     no_network,
+)
+from rayplat.core.project.serving import Answering, Autoscale, Logging, Traffic
+from rayplat.core.project.short_forms import (
+    as_names,
+    as_tuple,
+    as_utc,
+    columns_of,
+    features_of,
+    given_or,
+    iterated,
+    row_checks,
 )
 from rayplat.core.project.source import Late, Source
 from rayplat.core.project.space import Space
@@ -43,39 +53,6 @@ if TYPE_CHECKING:
 TrainFunction = Callable[[Any], Any]
 
 
-# The functions here give a value of a wrong type back as it is: the validation then reports it with its
-# place, together with everything else, where an exception would hide the faults that come after it.
-def _tuple(value: Any) -> Any:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return value
-    return tuple(value)
-
-
-def _names(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else _tuple(value)
-
-
-def _iterated(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else ()
-
-
-def _row_checks(checks: Any) -> Any:
-    given = _tuple(checks)
-    return tuple(c for c in given if not isinstance(c, TableCheck)) if isinstance(given, tuple) else given
-
-
-def _columns(columns: Any, must: set[str]) -> Any:
-    if not isinstance(columns, Mapping):
-        return columns
-    return {c: Column(t, nullable=c not in must) if isinstance(t, str) else t for c, t in columns.items()}
-
-
-def _features(features: Any, change: Callable[[Any], Any] = lambda definition: definition) -> Any:
-    if not isinstance(features, Mapping):
-        return features
-    return {name: change(definition) for name, definition in features.items()}
-
-
 def _refuse_beside_a_view(**given: Any) -> None:
     beside = sorted(name for name, value in given.items() if value is not None and value != ())
     if beside:
@@ -83,23 +60,6 @@ def _refuse_beside_a_view(**given: Any) -> None:
             f"a feature view over another view has no {', '.join(beside)} of its own",
             "declare them on that view: this one is computed from its features",
         )
-
-
-def _given(value: Any, default: Any) -> Any:
-    # By presence: some wrong values, such as an expression, refuse to be true or false.
-    return default if value is None or (isinstance(value, str) and not value) else value
-
-
-def _utc(value: Any) -> Any:
-    """A time from a datetime or ISO text; a time without a zone is UTC."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    if not isinstance(value, datetime):
-        return value
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Project:
@@ -150,21 +110,21 @@ class Project:
         A column given as text (`"float64"`) is a nullable column of that type. `checks` takes promises
         of rows (`rp.in_range`) and of the table (`rp.unique`) alike.
         """
-        keys = _names(key)
-        must = {n for n in (*_iterated(keys), event_time, known_at) if isinstance(n, str)}
+        keys = as_names(key)
+        must = {n for n in (*iterated(keys), event_time, known_at) if isinstance(n, str)}
         table = Table(
             name=name,
-            columns=_columns(columns, must),
+            columns=columns_of(columns, must),
             key=keys,
             event_time=event_time,
             known_at=known_at,
             source=source,
-            checks=_row_checks(checks),
+            checks=row_checks(checks),
             description=description,
             where=caller(),
-            table_checks=tuple(c for c in _iterated(_tuple(checks)) if isinstance(c, TableCheck)),
-            partition_by=_names(partition_by),
-            sort_by=_names(sort_by),
+            table_checks=tuple(c for c in iterated(as_tuple(checks)) if isinstance(c, TableCheck)),
+            partition_by=as_names(partition_by),
+            sort_by=as_names(sort_by),
             cluster_by=cluster_by,
             retention=retention,
             mode=mode,
@@ -231,7 +191,7 @@ class Project:
                 entity=entity, ttl=ttl, defaults=defaults, required=required, keys=join_keys
             )
             full = {feature: f"{source.name}__{feature}" for feature in source.features}
-            renamed = _features(features, lambda definition: over_other_names(definition, full))
+            renamed = features_of(features, lambda definition: over_other_names(definition, full))
             view = DerivedView(
                 name,
                 (source,),
@@ -239,8 +199,8 @@ class Project:
                 renamed,
                 description,
                 caller(),
-                _given(owner, self.owner),
-                _given(tags, {}),
+                given_or(owner, self.owner),
+                given_or(tags, {}),
             )
             self.views.append(view)
             return view
@@ -248,16 +208,16 @@ class Project:
             FeatureView(
                 name=name,
                 source=source,
-                entity=() if entity is None else _names(entity),
-                features=_features(features),
+                entity=() if entity is None else as_names(entity),
+                features=features_of(features),
                 ttl=ttl,
                 description=description,
                 where=caller(),
-                owner=_given(owner, self.owner),
-                tags=_given(tags, {}),
-                defaults=_given(defaults, {}),
-                required=_names(required),
-                join_keys=_given(join_keys, {}),
+                owner=given_or(owner, self.owner),
+                tags=given_or(tags, {}),
+                defaults=given_or(defaults, {}),
+                required=as_names(required),
+                join_keys=given_or(join_keys, {}),
             )
         )
 
@@ -289,11 +249,11 @@ class Project:
         view = RequestView(
             name,
             source,
-            _features(features),
+            features_of(features),
             description,
             caller(),
-            _given(owner, self.owner),
-            _given(tags, {}),
+            given_or(owner, self.owner),
+            given_or(tags, {}),
         )
         self.views.append(view)
         return view
@@ -312,13 +272,13 @@ class Project:
         """Declare features made of other views' features and of the asking row; see `DerivedView`."""
         view = DerivedView(
             name=name,
-            views=(views,) if isinstance(views, View) else _tuple(views),
+            views=(views,) if isinstance(views, View) else as_tuple(views),
             source=source,
-            features=_features(features),
+            features=features_of(features),
             description=description,
             where=caller(),
-            owner=_given(owner, self.owner),
-            tags=_given(tags, {}),
+            owner=given_or(owner, self.owner),
+            tags=given_or(tags, {}),
         )
         self.views.append(view)
         return view
@@ -351,13 +311,13 @@ class Project:
                     name=name,
                     rows=rows,
                     label=label,
-                    features=_tuple(features),
-                    train_until=_utc(train_until),
-                    test_until=_utc(test_until),
+                    features=as_tuple(features),
+                    train_until=as_utc(train_until),
+                    test_until=as_utc(test_until),
                     network=no_network if network is None and kind != "torch" else network,  # type: ignore[arg-type]  # validated
                     train=train,
                     workers=workers,
-                    gates=_tuple(gates),
+                    gates=as_tuple(gates),
                     seed=seed,
                     description=description,
                     where=where,
@@ -371,9 +331,37 @@ class Project:
 
         return declare
 
-    def endpoint(self, name: str, *, model: str, autoscale: Autoscale | None = None) -> Endpoint:
-        """Declare an HTTP endpoint that answers with the champion of `model`."""
-        endpoint = Endpoint(name, model, autoscale or Autoscale(), caller())
+    def endpoint(
+        self,
+        name: str,
+        *,
+        model: str,
+        autoscale: Autoscale | None = None,
+        version: int | None = None,
+        answering: Answering | None = None,
+        logging: Logging | None = None,
+        traffic: Traffic | None = None,
+    ) -> Endpoint:
+        """Declare an HTTP endpoint.
+
+        Args:
+            model: the name of the model whose champion answers.
+            autoscale: how many replicas.
+            version: answers instead of the champion; None: the champion, whichever that is.
+            answering: batches, times and limits.
+            logging: what is logged, and how durably.
+            traffic: which share of requests goes to a challenger.
+        """
+        endpoint = Endpoint(
+            name,
+            model,
+            Autoscale() if autoscale is None else autoscale,
+            caller(),
+            version,
+            Answering() if answering is None else answering,
+            Logging() if logging is None else logging,
+            Traffic() if traffic is None else traffic,
+        )
         self.endpoints.append(endpoint)
         return endpoint
 
@@ -393,6 +381,6 @@ class Project:
         tick: timedelta = timedelta(hours=1),
     ) -> Replay:
         """Declare how the recorded world is told again on a laptop."""
-        replay = Replay(_utc(history_until), _utc(live_until), tick)
+        replay = Replay(as_utc(history_until), as_utc(live_until), tick)
         self.replays.append(replay)
         return replay

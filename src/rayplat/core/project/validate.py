@@ -1,7 +1,7 @@
 """A project as a whole: every declaration is checked, and every fault is told at once.
 
-Knows the order of the checks, and endpoints, monitors and the replay; what makes a table, a view
-and a model good is known beside it. Nothing here raises on a wrong project.
+Knows the order of the checks, and monitors and the replay; what makes a table, a view, a model
+and an endpoint good is known beside it. Nothing here raises on a wrong project.
 """
 
 from datetime import datetime, timedelta
@@ -9,11 +9,12 @@ from typing import Any
 
 from rayplat.core.errors import Fault, Where
 from rayplat.core.project.check_checks import check_references
+from rayplat.core.project.check_endpoint import check_endpoint
 from rayplat.core.project.check_model import check_model
 from rayplat.core.project.check_table import check_table
 from rayplat.core.project.check_view import check_view
 from rayplat.core.project.faults import Faults
-from rayplat.core.project.model import METRICS, Autoscale, Decay, Drift, Endpoint, Monitor, Replay
+from rayplat.core.project.model import METRICS, Decay, Drift, Monitor, Replay
 from rayplat.core.project.project import Project
 
 
@@ -34,7 +35,7 @@ def validate(project: Project) -> list[Fault]:
     for model in project.models:
         check_model(model, project, faults)
     for endpoint in project.endpoints:
-        _check_endpoint(endpoint, project, faults)
+        check_endpoint(endpoint, project, faults)
     for monitor in project.monitors:
         _check_monitor(monitor, project, faults)
     for replay in project.replays:
@@ -54,27 +55,6 @@ def _check_unique(project: Project, faults: Faults) -> None:
     }
     for kind, declared in kinds.items():
         faults.unique(kind, [(item.name, item.where) for item in declared])
-
-
-def _check_endpoint(endpoint: Endpoint, project: Project, faults: Faults) -> None:
-    where, name = endpoint.where, f"endpoint {endpoint.name!r}"
-    faults.name(where, "an endpoint", endpoint.name)
-    faults.known(where, f"{name}: the model", endpoint.model, [model.name for model in project.models])
-    scale = endpoint.autoscale
-    if not faults.expect(where, f"{name}: autoscale", scale, Autoscale, "an rp.Autoscale(…)"):
-        return
-    counts = [
-        faults.expect(where, f"{name}: {field} replicas", getattr(scale, field), int, "a whole number")
-        for field in ("least", "most")
-    ]
-    if all(counts) and not (0 <= scale.least <= scale.most and scale.most >= 1):
-        faults.add(
-            where, f"{name}: between {scale.least} and {scale.most} replicas", "0 <= least <= most, most >= 1"
-        )
-    for field in ("cpus", "gpus"):
-        value = getattr(scale, field)
-        if faults.expect(where, f"{name}: {field}", value, (int, float), "a number") and value < 0:
-            faults.add(where, f"{name}: {field} is {value}", "give 0 or more")
 
 
 def _check_monitor(monitor: Monitor, project: Project, faults: Faults) -> None:

@@ -91,16 +91,9 @@ class RedisOnlineStore:
         """See `OnlineStore.heads`."""
         return _Moment(self._run).heads(view, entities)
 
-    def standing(self, view: str, entities: Sequence[bytes]) -> tuple[bytes | None, list[bytes | None]]:
-        """See `OnlineStore.standing`."""
-
-        def reading(moment: _Moment) -> tuple[bytes | None, list[bytes | None]]:
-            progress = moment.progress(view)
-            found = moment.heads(view, entities)
-            # A write moves the progress last: a head may be ahead of it, and is never behind.
-            return None if progress is None else encode_progress(progress), found
-
-        return self.read(reading)
+    def look(self, looking: Callable[["_Glance"], T]) -> T:
+        """See `OnlineStore.look`."""
+        return self.read(lambda moment: looking(_Glance(moment)))
 
     def write(
         self,
@@ -216,6 +209,21 @@ class RedisOnlineStore:
         return UnavailableError(
             f"the online store {mask(self._url)} does not answer: {error}", "check that Redis runs there"
         )
+
+
+class _Glance:
+    """A short reader over one moment."""
+
+    def __init__(self, moment: "_Moment") -> None:
+        self._moment = moment
+
+    def standing(self, view: str) -> bytes | None:
+        # A write moves the progress last: a head that is read later may be ahead of it, and is never behind.
+        progress = self._moment.progress(view)
+        return None if progress is None else encode_progress(progress)
+
+    def heads(self, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
+        return self._moment.heads(view, entities)
 
 
 class _Moment:

@@ -17,6 +17,9 @@ from rayplat.core.errors import ConflictError
 
 T = TypeVar("T")
 
+Held = bytes | memoryview | None
+"""A head as it is looked at."""
+
 Part = tuple[bytes, bytes]
 """A part: its key, and its value."""
 
@@ -69,6 +72,17 @@ class Reader(Protocol):
         """The parts of each range, in the order of their keys. Their heads must have been read before."""
 
 
+class Glance(Protocol):
+    """Reads one moment in the shortest way."""
+
+    def standing(self, view: str) -> bytes | None:
+        """The progress of a view as `encode_progress` writes it; None: it was never materialized."""
+
+    def heads(self, view: str, entities: Sequence[bytes]) -> Sequence[Held]:
+        """The head of each entity. It may be the store's own memory: nobody may hold it when the moment is
+        over."""
+
+
 class OnlineStore(Protocol):
     """Keeps heads and parts by view and entity. Safe to use from many threads and processes.
 
@@ -84,8 +98,8 @@ class OnlineStore(Protocol):
     def heads(self, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
         """The head of each entity; the shortest way to it."""
 
-    def standing(self, view: str, entities: Sequence[bytes]) -> tuple[bytes | None, list[bytes | None]]:
-        """The progress of a view as `encode_progress` writes it, and heads as of one moment with it."""
+    def look(self, looking: "Callable[[Glance], T]") -> T:
+        """What `looking` makes of one moment; it may be called again when a writer came between."""
 
     def write(
         self,

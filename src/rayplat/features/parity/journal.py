@@ -15,7 +15,6 @@ lengths, in the layout of `online.layout`; the length is 0 where nothing is know
 """
 
 import struct
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ import orjson
 
 from rayplat.core.errors import UnavailableError
 from rayplat.core.telemetry import counter
-from rayplat.features.parity.spool import Spool, waiting
+from rayplat.features.parity.backlog import MOST_WAITING_BYTES, MUCH_WAITING_BYTES, Backlog
+from rayplat.features.parity.spool import Spool
 
 SUFFIX = ".answers"
 SHARED, ANSWER = 1, 2
@@ -35,8 +35,6 @@ ANSWERED = struct.Struct("<IBIqII")
 MOST_ROWS = 50_000
 MOST_BYTES = 32 << 20
 SECONDS = 30.0
-MOST_WAITING_BYTES = 8 << 30
-"""So much may wait for the lakehouse before the journal refuses more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +69,23 @@ class Entry:
         standing: the progress of the view that was read with the values, as the store has it.
         about: tells what the answers share, by `standing`.
         at_us: the time of the question, in microseconds since 1970.
-        names: the entities.
-        values: of each entity; no bytes where nothing is known.
+        names: of the entities, with a line feed between them.
+        sizes: of the values of each entity, an unsigned integer of 4 bytes; 0 where nothing is known.
+        values: of all entities, one behind the other.
     """
 
     view: str
     standing: bytes
     about: Callable[[bytes], About]
     at_us: int
-    names: Sequence[bytes]
-    values: Sequence[bytes]
+    names: bytes
+    sizes: bytes
+    values: bytes
+
+    @property
+    def rows(self) -> int:
+        """How many entities."""
+        return len(self.sizes) // 4
 
 
 class Journal:
@@ -89,7 +94,7 @@ class Journal:
     Args:
         folder: where its files are; several processes may share it.
         rows: a file is closed at about this many vectors, at `most_bytes`, or `seconds` after its first.
-        most_waiting: so many bytes of closed files may wait in the folder.
+        much_waiting, most_waiting: how many bytes may wait in the folder, see `backlog`.
     """
 
     def __init__(
@@ -99,18 +104,28 @@ class Journal:
         rows: int = MOST_ROWS,
         most_bytes: int = MOST_BYTES,
         seconds: float = SECONDS,
+        much_waiting: int = MUCH_WAITING_BYTES,
         most_waiting: int = MOST_WAITING_BYTES,
     ) -> None:
         self._folder = folder
         self._rows = rows
         self._most_bytes = most_bytes
         self._seconds = seconds
-        self._most_waiting = most_waiting
+        self._backlog = Backlog(folder, SUFFIX, min(much_waiting, most_waiting), most_waiting, most_bytes)
         self._spool: Spool | None = None
         # By view, the standing that was told last, and the number under which it was.
         self._told: dict[str, tuple[bytes, int]] = {}
         self._next = 0
         self._written = counter("feature_log_vectors_total", "served feature vectors in the log")
+
+    def admit(self, entries: Sequence[Entry]) -> None:
+        """Let the answers of one request be logged; asked before `write`.
+
+        Raises:
+            BacklogError: too much waits for the lakehouse; the answers must not be sent.
+        """
+        if entries:
+            self._backlog.admit(sum(entry.rows for entry in entries))
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Append answers by one write; they survive the process when it returns.
@@ -122,10 +137,11 @@ class Journal:
         rows = 0
         try:
             spool = self._spool or self._open()
+            before = spool.bytes
             for entry in entries:
                 self._add(parts, entry)
-                rows += len(entry.names)
-            spool.write(b"".join(parts), rows)
+                rows += entry.rows
+            spool.write(parts, rows)
         except BaseException as error:
             # What answers share and was told in this write is not there.
             self.roll()
@@ -135,6 +151,7 @@ class Journal:
                 f"the feature log cannot be written: {error}", f"look at {self._folder}"
             ) from error
         self._written.inc(rows)
+        self._backlog.add(spool.bytes - before)
         if spool.bytes >= self._most_bytes or spool.rows >= self._rows:
             self.roll()
 
@@ -152,9 +169,8 @@ class Journal:
             spool.close()
 
     def _open(self) -> Spool:
-        there = waiting(self._folder, SUFFIX)
-        if there > self._most_waiting:
-            raise OSError(f"{there:,} bytes wait for the lakehouse, more than {self._most_waiting:,}")
+        self._backlog.look()
+        self._backlog.admit(0)
         self._spool = Spool(self._folder, SUFFIX)
         return self._spool
 
@@ -165,10 +181,7 @@ class Journal:
             told = self._told[entry.view] = entry.standing, self._next
             self._next += 1
             parts += FRAME.pack(1 + len(body), SHARED), body
-        names, values = entry.names, entry.values
-        keys = b"\n".join(names)
-        sizes = array("I", map(len, values))
-        lengths = sizes.tobytes()
-        size = ANSWERED.size - 4 + len(keys) + len(lengths) + sum(sizes)
-        head = ANSWERED.pack(size, ANSWER, told[1], entry.at_us, len(names), len(keys))
-        parts += (head, keys, lengths, *values)
+        names, sizes, values = entry.names, entry.sizes, entry.values
+        size = ANSWERED.size - 4 + len(names) + len(sizes) + len(values)
+        head = ANSWERED.pack(size, ANSWER, told[1], entry.at_us, entry.rows, len(names))
+        parts += head, names, sizes, values

@@ -26,6 +26,7 @@ from rayplat.core.ids import new_prediction_id
 from rayplat.core.settings import Settings
 from rayplat.core.telemetry import counter, get_logger
 from rayplat.features.lake import Lake
+from rayplat.features.parity.backlog import MUCH_WAITING_BYTES
 from rayplat.features.parity.journal import SUFFIX as ANSWERS
 from rayplat.features.parity.journal import Journal
 from rayplat.features.parity.journal_rows import rows_of
@@ -104,10 +105,20 @@ class FeatureLog:
         folder: where the spools are; several processes may share it.
         lake: the lakehouse.
         rows: a spool is committed at about this many vectors, or after `seconds` since its first.
+        much_waiting: the mark of its journals, see `backlog`.
     """
 
-    def __init__(self, folder: Path, lake: Lake, *, rows: int = _ROWS, seconds: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lake: Lake,
+        *,
+        rows: int = _ROWS,
+        seconds: float = _SECONDS,
+        much_waiting: int = MUCH_WAITING_BYTES,
+    ) -> None:
         self._folder = folder
+        self._much_waiting = much_waiting
         self._lake = lake
         self._rows = rows
         self._seconds = seconds
@@ -177,7 +188,7 @@ class FeatureLog:
 
         Who closes it calls `recover` afterwards.
         """
-        return Journal(self._folder, rows=self._rows, seconds=self._seconds)
+        return Journal(self._folder, rows=self._rows, seconds=self._seconds, much_waiting=self._much_waiting)
 
     def _write(self) -> None:
         written = counter("feature_log_vectors_total", "served feature vectors in the log")
@@ -188,7 +199,7 @@ class FeatureLog:
             try:
                 if group:
                     spool = spool or Spool(self._folder, SUFFIX)
-                    spool.write(b"".join(b.lines for b in group), sum(b.rows for b in group))
+                    spool.write([b.lines for b in group], sum(b.rows for b in group))
                     written.inc(sum(batch.rows for batch in group))
                 error: RayplatError | None = None
             except OSError as failed:

@@ -12,7 +12,7 @@ not yet on the disk: a power cut may take the last seconds.
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -25,6 +25,9 @@ from rayplat.features.parity.vectors import SCHEMA, VECTORS
 
 SPOOL = "rayplat.feature_log.spool"
 """The snapshot property that names the spool."""
+
+_MOST_PIECES = 1024
+"""So many one system call takes (POSIX's IOV_MAX, on Linux)."""
 
 Read = Callable[[bytes, str], pa.Table]
 """Makes rows of `vectors.SCHEMA` of what stands in a spool of the given name; half a record at the end, which
@@ -54,21 +57,24 @@ class Spool:
         self.rows = self.bytes = 0
         self._since = time.monotonic()
 
-    def write(self, data: bytes, rows: int) -> None:
-        """Append whole records by one write, or nothing.
+    def write(self, data: Sequence[bytes], rows: int) -> None:
+        """Append whole records, in pieces of any size, by one write; or nothing.
 
         Raises:
             OSError: nothing was appended.
         """
         number = self._file.fileno()
-        left = memoryview(data)
+        size = sum(map(len, data))
         try:
-            while left:
-                left = left[os.write(number, left) :]
+            done = os.writev(number, data if len(data) <= _MOST_PIECES else [b"".join(data)])
+            if done < size:
+                left = memoryview(b"".join(data))[done:]
+                while left:
+                    left = left[os.write(number, left) :]
         except OSError:
             os.ftruncate(number, self.bytes)
             raise
-        self.bytes += len(data)
+        self.bytes += size
         self.rows += rows
 
     def left(self, seconds: float) -> float:

@@ -13,7 +13,7 @@ from rayplat.core.project.project import Project
 from rayplat.core.telemetry import get_logger
 from rayplat.features.online.store import OnlineStore
 from rayplat.features.server.connection import Reply, Shared
-from rayplat.features.server.faults import PROBLEM, RefusedError, answer_to
+from rayplat.features.server.faults import PROBLEM, RefusedError, answer_to, headers_of
 from rayplat.features.server.outbox import Outbox
 from rayplat.features.server.process import answering
 from rayplat.features.server.wire import BINARY, MAX_BODY_BYTES, Head
@@ -71,6 +71,7 @@ class FeaturesApp:
             return
         if self._rolling is None:
             self._rolling = asyncio.create_task(_roll(outbox))
+        outbox.journal.admit(reply.entries)
         outbox.journal.write(reply.entries)
 
     async def _http(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -90,13 +91,13 @@ class FeaturesApp:
         except Exception as error:
             status, told = answer_to(error)
             reply = Reply(told, PROBLEM, status)
-            if status >= 500:
+            headers += headers_of(error)
+            if status >= 500 and not headers:  # of a refusal the log has told once
                 get_logger("features.server").error("a request failed", status=status, exc_info=error)
-            if isinstance(error, RefusedError) and error.allow:
-                headers.append((b"allow", error.allow.encode()))
-        headers += [(b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body))]
+        whole = b"".join([reply.body, *reply.rest])
+        headers += [(b"content-type", reply.kind), (b"content-length", b"%d" % len(whole))]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else whole})
         self._shared.tally.add(route, reply.status, time.perf_counter_ns() - begun, reply.entities)
 
 

@@ -3,6 +3,7 @@
 Knows when the fast path answers and when the general one; the forms are `forms`'.
 """
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,22 +62,27 @@ class CompactView:
             told = self._general.ask([self._view], requests, at)
             events = told.event_us.get(self._view.name, [None] * len(keys))
             frame = told.frame.select(self._view.names)
-            answer = Found(told.at_us, events, self._bodies(frame, events, binary=head.binary))
+            answer = self._general_answer(told.at_us, frame, events, binary=head.binary)
         return self._reply(head, answer)
 
     def _reply(self, head: Head, answer: Found) -> Reply:
         entries = () if answer.entry is None else (answer.entry,)
         if head.binary:
-            return Reply(self._form.binary(answer), _BINARY, 200, len(answer.bodies), entries)
-        return Reply(self._form.text(answer), _JSON, 200, len(answer.bodies), entries)
+            first, *rest = self._form.binary(answer)
+            return Reply(first, _BINARY, 200, len(answer.events), entries, rest)
+        first, *rest = self._form.text(answer)
+        return Reply(first, _JSON, 200, len(answer.events), entries, rest)
 
-    def _bodies(self, frame: pl.DataFrame, events: Sequence[int | None], *, binary: bool) -> Sequence[bytes]:
+    def _general_answer(
+        self, at_us: int, frame: pl.DataFrame, events: Sequence[int | None], *, binary: bool
+    ) -> Found:
         if not binary:
-            return [to_json(row) for row in frame.iter_rows()]
+            return Found(at_us, events, b",".join([to_json(row) for row in frame.iter_rows()]))
         rows = Layout(frame.schema).encode(frame)
         # An empty window has values: its count is 0. Only of row transforms is nothing known.
         told = self._view.windowed
-        return [b"" if event is None and not told else row for event, row in zip(events, rows, strict=True)]
+        rows = [b"" if event is None and not told else row for event, row in zip(events, rows, strict=True)]
+        return Found(at_us, events, b"".join(rows), array("I", map(len, rows)).tobytes())
 
 
 def _parts(key: Any, count: int) -> list[Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 
 from rayplat.core.telemetry import get_logger
-from rayplat.features.server.faults import PROBLEM, RefusedError, answer_to
+from rayplat.features.server.faults import PROBLEM, RefusedError, answer_to, headers_of
 from rayplat.features.server.outbox import Outbox, Outgoing
 from rayplat.features.server.tally import Tally
 from rayplat.features.server.wire import (
@@ -23,7 +23,8 @@ from rayplat.features.server.wire import (
     MAX_HEAD_BYTES,
     Head,
     Heads,
-    response,
+    heading,
+    written,
 )
 
 if TYPE_CHECKING:
@@ -39,13 +40,19 @@ _MOST_UNSENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered; `entries` is what the log must have before it is sent."""
+    """What is answered.
+
+    Attributes:
+        entries: what the log must have before it is sent.
+        rest: follows `body`; large pieces are not put together before they are sent.
+    """
 
     body: bytes
     kind: bytes = JSON
     status: int = 200
     entities: int = 0
     entries: "Sequence[Entry]" = ()
+    rest: Sequence[bytes] = ()
 
 
 class Handler(Protocol):
@@ -86,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._number = -1
         self._held = b""
         self._wanted = 0
         self._unsent = 0
@@ -103,6 +111,7 @@ class Connection(asyncio.Protocol):
         """A peer has connected."""
         # uvloop's transports are none of asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
+        self._number = transport.get_extra_info("socket").fileno()
         self._shared.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -207,18 +216,16 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, route: str, reply: Reply, head: Head, begun: int) -> None:
         closing = not head.keep_alive or self._shared.draining
-        body = b"" if head.method == "HEAD" else reply.body
-        self._post(
-            Outgoing(route, reply.status, reply.kind, body, begun, closing, reply.entities, reply.entries)
-        )
+        body, rest = (b"", ()) if head.method == "HEAD" else (reply.body, reply.rest)
+        entities, entries = reply.entities, reply.entries
+        self._post(Outgoing(route, reply.status, reply.kind, body, begun, closing, entities, entries, rest))
 
     def _fail(self, route: str, error: BaseException, head: Head, begun: int) -> None:
         status, body = answer_to(error)
         if status >= 500:
             get_logger("features.server").error("a request failed", status=status, exc_info=error)
-        allow = error.allow.encode() if isinstance(error, RefusedError) else b""
         closing = not head.keep_alive or self._shared.draining
-        self._post(Outgoing(route, status, PROBLEM, body, begun, closing, allow=allow))
+        self._post(Outgoing(route, status, PROBLEM, body, begun, closing, headers=headers_of(error)))
 
     def _post(self, out: Outgoing) -> None:
         outbox = self._shared.outbox
@@ -230,8 +237,16 @@ class Connection(asyncio.Protocol):
 
     def send(self, out: Outgoing) -> None:
         """See `Sender`."""
-        if self._transport is not None:
-            self._transport.write(response(out.status, out.kind, out.body, close=out.close, allow=out.allow))
+        transport = self._transport
+        if transport is not None:
+            size = len(out.body) + sum(map(len, out.rest))
+            first = heading(out.status, out.kind, size, close=out.close, headers=out.headers) + out.body
+            left = [first, *out.rest]
+            # Nothing waits before it: the system takes it now, not at the end of the loop's turn.
+            if transport.get_write_buffer_size() == 0 and not transport.is_closing():
+                left = written(self._number, left)
+            if left:
+                transport.write(b"".join(left))
             if out.close:
                 self.close()
         self._shared.tally.add(out.route, out.status, time.perf_counter_ns() - out.begun, out.entities)

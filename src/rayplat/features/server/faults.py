@@ -8,6 +8,7 @@ from http import HTTPStatus
 import orjson
 
 from rayplat.core.errors import NotFoundError, RayplatError, UnavailableError, UserError
+from rayplat.features.parity.backlog import BacklogError
 
 PROBLEM = b"application/problem+json"
 
@@ -32,6 +33,13 @@ def problem(status: int, detail: str, **more: object) -> bytes:
     """A problem document: `type`, `title`, `status` and `detail`."""
     title = HTTPStatus(status).phrase
     return orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail, **more})
+
+
+def headers_of(error: BaseException) -> list[tuple[bytes, bytes]]:
+    """The headers that go with `answer_to`."""
+    if isinstance(error, RefusedError) and error.allow:
+        return [(b"allow", error.allow.encode())]
+    return [(b"retry-after", b"%d" % error.retry_after_s)] if isinstance(error, BacklogError) else []
 
 
 def answer_to(error: BaseException) -> tuple[int, bytes]:

@@ -104,7 +104,7 @@ def _keys(asks: Sequence[str], requests: Iterable[Mapping[str, Any]]) -> list[An
 
 
 def _values(answer: Found) -> tuple[list[Any], Sequence[int | None]]:
-    return [orjson.loads(body) for body in answer.bodies], answer.events
+    return orjson.loads(b"[" + answer.body + b"]"), answer.events
 
 
 def _reply(

@@ -17,6 +17,7 @@ length is 0 where nothing is known. GET on the view tells the names of the featu
 import struct
 from array import array
 from collections.abc import Sequence
+from typing import cast
 
 import orjson
 
@@ -41,30 +42,22 @@ class Form:
         self._head = b'{"view":' + orjson.dumps(view) + b',"at_us":'
         self._features = b',"features":' + orjson.dumps(list(features)) + b',"age_us":'
 
-    def text(self, found: Found) -> bytes:
-        """The JSON form."""
+    def text(self, found: Found) -> tuple[bytes, bytes, bytes]:
+        """The JSON form, in pieces."""
         at = found.at_us
-        ages = [None if event is None or event == _NEVER else at - event for event in found.events]
-        return b"%b%d%b%b%b%b%b" % (
-            self._head,
-            at,
-            self._features,
-            orjson.dumps(ages),
-            b',"values":[',
-            b",".join(found.bodies),
-            b"]}",
-        )
+        ages = orjson.dumps([None if e is None or e == _NEVER else at - e for e in found.events])
+        head = b'%b%d%b%b,"values":[' % (self._head, at, self._features, ages)
+        return head, found.body, b"]}"
 
-    def binary(self, found: Found) -> bytes:
-        """The binary form."""
-        bodies = found.bodies
-        return b"".join(
-            [
-                _HEADER.pack(MAGIC, len(bodies), self._width, 0, found.at_us),
-                array("q", [_NEVER if event is None else event for event in found.events]).tobytes(),
-                array("I", map(len, bodies)).tobytes(),
-                *bodies,
-            ]
+    def binary(self, found: Found) -> tuple[bytes, bytes, bytes, bytes]:
+        """The binary form, in pieces."""
+        events = found.events
+        told = events if None not in events else [_NEVER if event is None else event for event in events]
+        return (
+            _HEADER.pack(MAGIC, len(events), self._width, 0, found.at_us),
+            array("q", cast("Sequence[int]", told)).tobytes(),
+            found.sizes,
+            found.body,
         )
 
 

@@ -9,9 +9,10 @@ is older than an entity's newest row, or one about a view with defaults or requi
 """
 
 import struct
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import orjson
 
@@ -19,7 +20,7 @@ from rayplat.core.project.view import FeatureView
 from rayplat.features.instants import BEGINNING
 from rayplat.features.online.head import ROW, VALUES_AT
 from rayplat.features.online.keys import store_key
-from rayplat.features.online.store import OnlineStore
+from rayplat.features.online.store import Glance, Held, OnlineStore
 from rayplat.features.plan import plan
 from rayplat.features.server.journaled import Journaled
 
@@ -30,7 +31,9 @@ _PLAIN: dict[str, type] = {"string": str, "int64": int, "int32": int, "bool": bo
 _FIELDS = struct.Struct("<HxxIq32xq")
 """Of a head (see `online.head`): version and kind, length of the text, event time, and visible time."""
 _PLAIN_ROW = 1 | ROW << 8
-_TEXT_LENGTH = struct.Struct("<4xI")
+
+Names = tuple[list[bytes], bytes]
+"""The names of entities in the store, and the same with a line feed between them."""
 
 
 @dataclass(slots=True)
@@ -40,17 +43,31 @@ class Found:
     Attributes:
         at_us: the time of the question, in microseconds since 1970.
         events: by key, the event time of the row that answers; None: nothing is known within ttl.
-        bodies: by key, the values: as a JSON array, or in the layout of `online.layout`. Where nothing is
-            known, a JSON array of nulls, or no bytes.
-        lengths: by key, of the text at the end of its head; empty where some key has no answer.
+        body: the values: JSON arrays with a comma between them, of nulls where nothing is known; or rows in
+            the layout of `online.layout`, one behind the other, with no bytes where nothing is known.
+        sizes: of the rows, each an unsigned integer of 4 bytes; no bytes where the body is JSON.
         entry: for the log, before the answer is sent; None: nothing is logged.
     """
 
     at_us: int
     events: Sequence[int | None]
-    bodies: Sequence[bytes]
-    lengths: Sequence[int] = ()
+    body: bytes
+    sizes: bytes = b""
     entry: "Entry | None" = None
+
+
+class _Wanted(NamedTuple):
+    """Which form and pieces are wanted, the text where nothing is known, and whether it is logged."""
+
+    binary: bool
+    texts: bool
+    rows: bool
+    nothing: bytes
+    logged: bool
+
+
+_Pieces = tuple[Sequence[int | None], Sequence[bytes | memoryview], Sequence[bytes | memoryview]]
+"""Event times, texts, and values in the layout of `online.layout`; the latter two empty if not wanted."""
 
 
 class Fast:
@@ -75,7 +92,7 @@ class Fast:
     ) -> None:
         self.local = local
         self._heads = online.heads
-        self._standing = online.standing
+        self._look = online.look
         self._online = online
         self._now_us = now_us
         prepared = plan(view)
@@ -99,91 +116,121 @@ class Fast:
         names = self._names(keys) if self.possible else None
         if names is None:
             return None
-        if self._journaled is not None:
-            return self._logged(self._journaled, names, binary=binary)
-        heads = self._heads(self._key, names)
+        found, joined = names
+        if self._journaled is not None or self.local:
+            return self._look(lambda glance: self._at_a_glance(glance, found, joined, binary=binary))
+        heads = self._heads(self._key, found)
         if not self._seen and not self._materialized():
             return None
-        return self._answers(heads, binary=binary)
+        at, wanted = self._now_us(), self._wanted(found, binary=binary)
+        return self._found(at, self._pieces(heads, at, wanted), b"", joined, wanted)
 
-    def _answers(self, heads: Sequence[bytes | None], *, binary: bool) -> Found | None:
-        at = self._now_us()
-        oldest = BEGINNING if self._ttl_us is None else at - self._ttl_us
-        return _all_there(heads, at, oldest, binary) or self._one_by_one(heads, at, oldest, binary)
-
-    def _logged(self, journaled: Journaled, names: list[bytes], *, binary: bool) -> Found | None:
-        """The answers, with their entry for the log; of one moment with how far the view had come."""
-        standing, heads = self._standing(self._key, names)
+    def _at_a_glance(
+        self, glance: Glance, names: list[bytes], joined: bytes, *, binary: bool
+    ) -> Found | None:
+        """The answers, of one moment with how far the view had come."""
+        standing = glance.standing(self._key)
         if standing is None:
             return None
-        found = self._answers(heads, binary=binary)
-        if found is None or not names:
-            return found
-        values = found.bodies if binary else _values(heads, found)
-        found.entry = journaled.entry(standing, found.at_us, names, values)
-        return found
+        at, wanted = self._now_us(), self._wanted(names, binary=binary)
+        pieces = self._pieces(glance.heads(self._key, names), at, wanted)
+        return self._found(at, pieces, standing, joined, wanted)
 
-    def _one_by_one(self, heads: Sequence[bytes | None], at: int, oldest: int, binary: bool) -> Found | None:
-        none = b"" if binary else self._nothing
-        events: list[int | None] = []
-        bodies: list[bytes] = []
-        for head in heads:
-            if head is None:
-                events.append(None)
-                bodies.append(none)
-                continue
-            kind, length, event, visible = _FIELDS.unpack_from(head)
-            if visible > at or kind != _PLAIN_ROW:
-                return None
-            there = event >= oldest
-            events.append(event if there else None)
-            bodies.append((head[VALUES_AT:-length] if binary else head[-length:]) if there else none)
-        return Found(at, events, bodies)
+    def _wanted(self, names: Sequence[bytes], *, binary: bool) -> _Wanted:
+        logged = self._journaled is not None and bool(names)
+        return _Wanted(binary, texts=not binary, rows=binary or logged, nothing=self._nothing, logged=logged)
+
+    def _oldest(self, at: int) -> int:
+        return BEGINNING if self._ttl_us is None else at - self._ttl_us
+
+    def _pieces(self, heads: Sequence[Held], at: int, wanted: _Wanted) -> _Pieces | None:
+        oldest = self._oldest(at)
+        return _all_there(heads, at, oldest, wanted) or _one_by_one(heads, at, oldest, wanted)
+
+    def _found(
+        self, at: int, pieces: _Pieces | None, standing: bytes, joined: bytes, wanted: _Wanted
+    ) -> Found | None:
+        if pieces is None:
+            return None
+        events, texts, rows = pieces
+        sizes, values = b"", b""
+        if wanted.rows:
+            sizes, values = array("I", map(len, rows)).tobytes(), b"".join(rows)
+        found = Found(at, events, values, sizes) if wanted.binary else Found(at, events, b",".join(texts))
+        if wanted.logged and self._journaled is not None:
+            found.entry = self._journaled.entry(standing, at, joined, sizes, values)
+        return found
 
     def _materialized(self) -> bool:
         """Whether there are values at all; no entity is the answer of a view that has come nowhere."""
         self._seen = self._online.read(lambda reader: reader.progress(self._key)) is not None
         return self._seen
 
-    def _names(self, keys: Sequence[object]) -> list[bytes] | None:
+    def _names(self, keys: Sequence[object]) -> Names | None:
         """The entities' names in the store; None where a key is null or not plainly of its type."""
         dumps, single = orjson.dumps, self._single
         try:
             if single is not None:
                 if not set(map(type, keys)) <= {single}:
                     return None
-                return [dumps([key]) for key in keys]
+                return _names(dumps(keys), single)
             kinds = self._kinds
             for key in keys:
                 if type(key) is not list or [type(part) for part in key] != kinds:
                     return None
-            return [dumps(key) for key in keys]
+            names = [dumps(key) for key in keys]
+            return names, b"\n".join(names)
         except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits
             return None
 
 
-def _values(heads: Sequence[bytes | None], found: Found) -> list[bytes]:
-    """The values of heads in the layout of `online.layout`; no bytes where nothing is known."""
-    if found.lengths:
-        there = cast("Sequence[bytes]", heads)
-        return [head[VALUES_AT:-n] for head, n in zip(there, found.lengths, strict=True)]
-    length = _TEXT_LENGTH.unpack_from
-    return [
-        b"" if head is None or event is None else head[VALUES_AT : -length(head)[0]]
-        for head, event in zip(heads, found.events, strict=True)
-    ]
+def _names(keys: bytes, kind: type) -> Names:
+    """The names of a JSON array of keys of one type: of each key a JSON array of its own."""
+    if keys == b"[]":
+        return [], b""
+    if kind is not str:
+        joined = keys.replace(b",", b"]\n[")
+        return joined.split(b"\n"), joined
+    if b"\\" in keys:
+        names = [orjson.dumps([key]) for key in orjson.loads(keys)]
+        return names, b"\n".join(names)
+    # Where nothing is escaped no text holds a quote: from a text's start on, the first `","` is at its end.
+    joined = b'["' + keys[2:-2].replace(b'","', b'"]\n["') + b'"]'
+    return joined.split(b"\n"), joined
 
 
-def _all_there(heads: Sequence[bytes | None], at: int, oldest: int, binary: bool) -> Found | None:
-    """The answer where every key has one, which is the usual case and the one to be quick in."""
-    if not heads or None in heads:
+def _all_there(heads: Sequence[Held], at: int, oldest: int, wanted: _Wanted) -> _Pieces | None:
+    """The pieces where every key has an answer, which is the usual case and the one to be quick in."""
+    if not heads:
         return None
-    there = cast("Sequence[bytes]", heads)
-    kinds, lengths, events, visible = zip(*map(_FIELDS.unpack_from, there), strict=True)
+    there = cast("Sequence[bytes | memoryview]", heads)
+    try:
+        kinds, lengths, events, visible = zip(*map(_FIELDS.unpack_from, there), strict=True)
+    except TypeError:  # None is no bytes; to look for it first takes as long as all the rest
+        return None
     if max(visible) > at or min(events) < oldest or set(kinds) != {_PLAIN_ROW}:
         return None
-    if binary:
-        return Found(
-            at, events, [head[VALUES_AT:-n] for head, n in zip(there, lengths, strict=True)], lengths
-        )
-    return Found(at, events, [head[-n:] for head, n in zip(there, lengths, strict=True)], lengths)
+    cut = list(zip(there, lengths, strict=True))
+    texts = [head[-n:] for head, n in cut] if wanted.texts else []
+    rows = [head[VALUES_AT:-n] for head, n in cut] if wanted.rows else []
+    return events, texts, rows
+
+
+def _one_by_one(heads: Sequence[Held], at: int, oldest: int, wanted: _Wanted) -> _Pieces | None:
+    events: list[int | None] = []
+    texts: list[bytes | memoryview] = []
+    rows: list[bytes | memoryview] = []
+    for head in heads:
+        event: int | None = None
+        text: bytes | memoryview = wanted.nothing
+        row: bytes | memoryview = b""
+        if head is not None:
+            kind, length, of, visible = _FIELDS.unpack_from(head)
+            if visible > at or kind != _PLAIN_ROW:
+                return None
+            if of >= oldest:
+                event, text, row = of, head[-length:], head[VALUES_AT:-length]
+        events.append(event)
+        texts.append(text)
+        rows.append(row)
+    return events, texts, rows if wanted.rows else ()

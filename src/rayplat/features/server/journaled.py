@@ -5,7 +5,6 @@ log's bytes.
 """
 
 import base64
-from collections.abc import Sequence
 
 import polars as pl
 
@@ -27,9 +26,9 @@ class Journaled:
         self._view = view
         self._plan = plan(view)
 
-    def entry(self, standing: bytes, at_us: int, names: Sequence[bytes], values: Sequence[bytes]) -> Entry:
+    def entry(self, standing: bytes, at_us: int, names: bytes, sizes: bytes, values: bytes) -> Entry:
         """The entry of one request; see `Entry`."""
-        return Entry(self._view.name, standing, self.about, at_us, names, values)
+        return Entry(self._view.name, standing, self.about, at_us, names, sizes, values)
 
     def about(self, standing: bytes) -> About:
         """What answers share that were read at a standing."""

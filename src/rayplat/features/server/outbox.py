@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rayplat.core.errors import UnavailableError
 from rayplat.core.telemetry import get_logger
-from rayplat.features.server.faults import PROBLEM, answer_to
+from rayplat.features.server.faults import PROBLEM, answer_to, headers_of
 
 if TYPE_CHECKING:
     from rayplat.features.parity.journal import Entry, Journal
@@ -26,7 +26,8 @@ class Outgoing:
         close: whether the connection is closed after it.
         entities: how many were asked for.
         entries: what the log must have before the answer is sent.
-        allow: for 405, the methods that are answered.
+        rest: follows the body.
+        headers: more of them, by name and value.
     """
 
     route: str
@@ -37,7 +38,8 @@ class Outgoing:
     close: bool
     entities: int = 0
     entries: "Sequence[Entry]" = ()
-    allow: bytes = b""
+    rest: Sequence[bytes] = ()
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Sender(Protocol):
@@ -67,6 +69,10 @@ class Outbox:
         Args:
             alone: no other answer can be added in this turn: it is logged and sent at once.
         """
+        try:
+            self.journal.admit(out.entries)
+        except UnavailableError as error:  # the log has told once that it refuses
+            out = _refused(out, error)
         if alone and not self._waiting:
             self._waiting.append((sender, out))
             self.flush()
@@ -85,15 +91,24 @@ class Outbox:
                 self.journal.write(entries)
             except UnavailableError as error:
                 get_logger("features.server").error("answers were not logged", exc_info=error)
-                status, body = answer_to(error)
-                waiting = [(sender, _refused(out, status, body)) for sender, out in waiting]
+                waiting = [(sender, _refused(out, error)) for sender, out in waiting]
         for sender, out in waiting:
             sender.send(out)
         for sender in {id(sender): sender for sender, _ in waiting}.values():
             sender.sent()
 
 
-def _refused(out: Outgoing, status: int, body: bytes) -> Outgoing:
+def _refused(out: Outgoing, error: UnavailableError) -> Outgoing:
     if not out.entries:
         return out
-    return replace(out, status=status, kind=PROBLEM, body=body, entries=())
+    status, body = answer_to(error)
+    return replace(
+        out,
+        status=status,
+        kind=PROBLEM,
+        body=body,
+        entities=0,
+        entries=(),
+        rest=(),
+        headers=headers_of(error),
+    )

@@ -29,6 +29,7 @@ from rayplat.features.server.drain import draining
 from rayplat.features.server.outbox import Outbox
 from rayplat.features.server.parent import end_with_parent
 from rayplat.features.server.routes import Routes
+from rayplat.features.server.steady import settle
 from rayplat.features.server.tally import Tally
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ async def _answer(
     with ThreadPoolExecutor(_THREADS, "features") as pool:
         shared = answering(project, online, pool, local=local, log=log)
         server = await loop.create_server(lambda: Connection(shared), sock=bound, backlog=_BACKLOG)
+        settle()
         told()
         sweeper = asyncio.create_task(_sweep(shared))
         await ended.wait()

@@ -6,6 +6,8 @@ A client repeats its head with every request of a connection. A head that was re
 bytes in a bounded table, so the strict parser (llhttp) meets each of them once.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -173,13 +175,37 @@ _CLOSE = b"\r\nconnection: close"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def response(status: int, kind: bytes, body: bytes, *, close: bool = False, allow: bytes = b"") -> bytes:
-    """A whole answer.
+def heading(
+    status: int,
+    kind: bytes,
+    size: int,
+    *,
+    close: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """What an answer begins with, up to its body.
 
     Args:
         kind: the content type.
+        size: of the body, bytes.
         close: whether the connection is closed after it.
-        allow: for 405, the methods that are answered.
+        headers: more of them, by name and value.
     """
-    more = (b"\r\nallow: " + allow if allow else b"") + (_CLOSE if close else b"")
-    return b"".join([FIRST[status], kind, _LENGTH, b"%d" % len(body), more, _END, body])
+    more = b"".join([b"\r\n%s: %s" % one for one in headers]) + (_CLOSE if close else b"")
+    return b"".join([FIRST[status], kind, _LENGTH, b"%d" % size, more, _END])
+
+
+def written(number: int, pieces: list[bytes]) -> list[bytes]:
+    """Write to a socket what it takes at once; what is left.
+
+    Args:
+        number: its descriptor; it does not block.
+        pieces: at most 1024.
+    """
+    try:
+        done = os.writev(number, pieces)
+    except OSError:  # it takes nothing, or is broken, of which whoever writes the rest is told
+        return pieces
+    if done == sum(map(len, pieces)):
+        return []
+    return [b"".join(pieces)[done:]]
