@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         unique,
         volume,
     )
-    from rayplat.core.project.model import Autoscale, Decay, Drift, Gate, Label, Replay
+    from rayplat.core.project.model import Decay, Drift, Gate, Label, Replay
     from rayplat.core.project.project import Project
+    from rayplat.core.project.serving import Answering, Autoscale, Hours, Logging, Traffic
     from rayplat.core.project.source import (
         Avro,
         Database,
@@ -50,7 +51,7 @@ _HOME_OF = {
     name: module
     for module, names in {
         "rayplat.core.errors": ("RayplatError", "UserError"),
-        "rayplat.core.project.model": ("Autoscale", "Decay", "Drift", "Gate", "Label", "Replay"),
+        "rayplat.core.project.model": ("Decay", "Drift", "Gate", "Label", "Replay"),
         "rayplat.core.project.project": ("Project",),
         "rayplat.core.project.check": (
             "Check",
@@ -77,6 +78,7 @@ _HOME_OF = {
             "Raw",
             "Reference",
         ),
+        "rayplat.core.project.serving": ("Answering", "Autoscale", "Hours", "Logging", "Traffic"),
         "rayplat.core.project.space": ("Choice", "Float", "Int", "Space"),
         "rayplat.core.project.table": ("Column", "linear", "zorder"),
         "rayplat.core.project.training": ("Keep", "OnFailure", "Training"),
@@ -89,6 +91,7 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "Answering",
     "Autoscale",
     "Avro",
     "Check",
@@ -102,6 +105,7 @@ __all__ = [
     "Files",
     "Float",
     "Gate",
+    "Hours",
     "Int",
     "Json",
     "Kafka",
@@ -109,6 +113,7 @@ __all__ = [
     "Kinesis",
     "Label",
     "Late",
+    "Logging",
     "OnFailure",
     "Project",
     "Protobuf",
@@ -117,6 +122,7 @@ __all__ = [
     "Reference",
     "Replay",
     "Space",
+    "Traffic",
     "TrainRun",
     "Training",
     "UserError",

@@ -62,3 +62,17 @@ def test_what_is_wrong_is_told(rayplat, world, args, code, told):
     found = rayplat("predict", *args)
     assert found.code == code, found.err
     assert told in found.err
+
+
+def test_a_version_is_signed_and_only_a_signed_one_is_scored_by(rayplat, world):
+    made = rayplat("models", "key", "team.pem", "-o", "json").data
+    trust = ["--set", "registry.trusted_keys=team.pem.pub"]
+    refused = rayplat("predict", "raw.visits", "--project", "shop", *trust)
+    assert (refused.code, "is not signed" in refused.err) == (6, True)
+    assert rayplat("models", "verify", "buys@champion", *trust).code == 6
+    assert rayplat("models", "sign", "buys@champion").code == 2  # no key is named
+    signing = ["--set", "registry.signing_key=team.pem"]
+    assert rayplat("models", "sign", "buys@champion", *signing, "-o", "json").data["signed_by"] == made["key"]
+    found = rayplat("models", "verify", "buys@champion", *trust, "-o", "json").data
+    assert (found["signed_by"], found["files"]) == (made["key"], 1)
+    assert rayplat("predict", "raw.visits", "--project", "shop", *trust).code == 0

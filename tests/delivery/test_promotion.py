@@ -11,6 +11,7 @@ from rayplat.core.project.model import Gate
 from rayplat.core.settings import Settings
 from rayplat.delivery.promotion import CHAMPION, promote
 from rayplat.governance.audit_log import AuditLog
+from rayplat.serve.others import PREVIOUS
 
 
 class Aliases:
@@ -75,7 +76,7 @@ def test_a_rollback_by_hand_stays(parts: Any) -> None:
     parts.registry.set_alias("late", CHAMPION, 1, "grace", "the new one is slow")
     done = promote(parts, MODEL, outcome(2, 0.9), "ada")
     assert (done.moved, done.champion) == (False, 1)
-    assert parts.registry.at == {CHAMPION: 1}
+    assert parts.registry.at == {CHAMPION: 1, PREVIOUS: 1}
 
 
 def test_a_move_that_was_not_told_is_told(parts: Any) -> None:

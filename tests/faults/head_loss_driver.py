@@ -178,6 +178,7 @@ def main(home: Path, seed: int, kills: int) -> dict[str, Any]:
         "committed_before_the_end": sum(alone.values()),
         "trained": [outcome.version for outcome in outcomes],
         "epochs": len(bench.notes),
+        "last_notes": bench.notes[-3:],
         "healed_s": [round(one, 2) for one in killing.healed_s],
     }
 

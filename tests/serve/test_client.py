@@ -23,7 +23,7 @@ def asking(*answers: httpx.Response) -> tuple[httpx.Client, list[bytes]]:
 
 def busy(retry_after: str | None) -> httpx.Response:
     headers = {} if retry_after is None else {"retry-after": retry_after}
-    return httpx.Response(503, headers=headers, json={"error": "too many requests wait"})
+    return httpx.Response(503, headers=headers, json={"detail": "too many requests wait"})
 
 
 def test_an_endpoint_that_says_when_to_ask_again_is_asked_again():

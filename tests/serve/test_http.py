@@ -209,7 +209,8 @@ def test_no_error_leaks_its_trace(world, fault, status):
     made = _app(world, lookup=_raise(fault))
     answer = ask(made, json=BODY)
     assert answer.status_code == status
-    assert "error" in answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json()["type"], answer.json()["status"]) == ("about:blank", status)
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
     made.close()

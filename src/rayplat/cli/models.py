@@ -1,7 +1,6 @@
 """`rayplat models`: registered models, their versions and what is known of one.
 
-Knows how a version is addressed (`name`, `name@alias`, `name/version`) and shown; it does not know
-how the registry keeps it.
+Knows how versions are shown; it does not know how the registry keeps them.
 """
 
 from typing import TYPE_CHECKING, Annotated
@@ -9,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rayplat.cli.command import Call, command, group
+from rayplat.cli.models_sign import key, sign, verify
 from rayplat.cli.output import fields, listing
-from rayplat.core.errors import NotFoundError, UserError
+from rayplat.cli.versions import resolve
+from rayplat.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from rayplat.registry.model import RegisteredVersion
-    from rayplat.registry.store import Registry
 
 app = group("Registered models and their versions.")
+command(app)(key)
+command(app)(sign)
+command(app)(verify)
 
 _COLUMNS = ["name", "version", "aliases", "created_at", "run_id"]
 
@@ -51,27 +54,6 @@ def show(
     described = manifest.model_dump(mode="json", exclude={"profile"})
     found = {"version": version, "manifest": described}
     call.show(found, lambda: fields({**_flat(version), **described}))
-
-
-def resolve(registry: "Registry", name: str) -> "RegisteredVersion":
-    """The version that `name@alias` or `name/version` means.
-
-    Raises:
-        NotFoundError: there is no such alias or version.
-        UserError: the version is no number.
-    """
-    model, at, alias = name.partition("@")
-    if at:
-        found = registry.by_alias(model, alias)
-        if found is None:
-            raise NotFoundError(
-                f"the model {model!r} has no alias {alias!r}", f"see `rayplat models show {model}`"
-            )
-        return found
-    model, _, number = name.partition("/")
-    if not number.isdigit():
-        raise UserError(f"{number!r} is no version", f"write {model}/1 or {model}@champion")
-    return registry.version(model, int(number))
 
 
 def _flat(version: "RegisteredVersion") -> dict[str, object]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rayplat.cli.command import Call, command, single
-from rayplat.cli.models import resolve
 from rayplat.cli.output import fields, listing, vars_of
 from rayplat.cli.parameters import chosen_model, parse_time
+from rayplat.cli.versions import resolve
 from rayplat.core.errors import UserError
 
 if TYPE_CHECKING:

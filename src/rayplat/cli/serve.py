@@ -16,6 +16,8 @@ from rayplat.core.project.project import Project
 
 app = group("Deploy, list and delete endpoints.")
 
+_KEPT = ("target", "reason", "bridges", "ongoing", "held", "standbys", "standby_mib")
+
 Name = Annotated[str | None, typer.Option("--endpoint", help="Only this endpoint.", show_default=False)]
 
 
@@ -47,6 +49,45 @@ def list_endpoints(call: Call) -> None:
         for name, application in sorted(serve.status().applications.items())
     ]
     call.show(found, lambda: listing(found, ["endpoint", "state", "url"], "endpoints"))
+
+
+@command(app)
+def status(call: Call) -> None:
+    """Show each endpoint: state, replicas that run and are wanted and why, requests, and standbys."""
+    from rayplat.serve.app import status as tell
+    from rayplat.serve.replicas.actor import keeper_tells
+
+    settings = call.connected().settings
+    kept = keeper_tells(settings)
+    found = [
+        {
+            "endpoint": name,
+            "state": told["state"],
+            "running": told["replicas"].get("RUNNING", 0),
+            **{key: kept.get(name, {}).get(key) for key in _KEPT},
+            "message": told["message"],
+        }
+        for name, told in sorted(tell().items())
+    ]
+    shown = ["endpoint", "state", "running", *_KEPT]
+    call.show(found, lambda: listing(found, shown, "endpoints"))
+
+
+@command(app)
+def build(call: Call, project: ProjectAddress, endpoint: Name = None) -> None:
+    """Print a file for Ray's `serve deploy`, which is the serveConfigV2 of a RayService too."""
+    import yaml
+    from rich.text import Text
+
+    from rayplat.serve.app import spec_of
+    from rayplat.serve.deployment import file
+
+    loaded = call.project(project)
+    chosen = _endpoints(loaded, endpoint)
+    platform = call.connected()
+    specs = [spec_of(platform.settings, loaded, one, platform.registry) for one in chosen]
+    made = file(specs, platform.settings)
+    call.show(made, lambda: Text(yaml.safe_dump(made, sort_keys=False)))
 
 
 @command(app)

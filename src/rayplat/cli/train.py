@@ -10,10 +10,10 @@ import typer
 
 from rayplat.cli.command import Call, command
 from rayplat.cli.groups import RunByDefault
-from rayplat.cli.models import resolve
 from rayplat.cli.output import Format, console, fields, table
 from rayplat.cli.parameters import ModelName, ProjectAddress, chosen_model
 from rayplat.cli.progress import open_progress
+from rayplat.cli.versions import resolve
 from rayplat.core.errors import NotFoundError
 from rayplat.core.progress import Progress, Silent
 from rayplat.core.project.model import Model

@@ -9,6 +9,7 @@ from rayplat.core.events import AliasMoved
 from rayplat.core.project.model import Model
 from rayplat.delivery.gates import Verdict, judge
 from rayplat.delivery.parts import Parts
+from rayplat.serve.others import PREVIOUS
 from rayplat.train.trainer import TrainOutcome
 
 CHAMPION = "champion"
@@ -39,6 +40,9 @@ def promote(parts: Parts, model: Model, outcome: TrainOutcome, actor: str) -> Pr
     previous = None
     if champion != outcome.version:
         previous = parts.registry.set_alias(model.name, CHAMPION, outcome.version, actor, verdict.reason)
+        if previous is not None:
+            # It stands in where the new one fails.
+            parts.registry.set_alias(model.name, PREVIOUS, previous, actor, "it was champion before")
     parts.bus.emit(
         AliasMoved(
             model=model.name,

@@ -48,6 +48,7 @@ def build_passport(
             "features of": found.at.isoformat(),
             "asked at": found.asked_at.isoformat(),
             "latency_s": found.latency_s,
+            "arm": found.arm,
             "logged in": place,
         },
         (

@@ -15,6 +15,7 @@ from rayplat.core.project.model import Endpoint, Model
 from rayplat.core.project.project import Project
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.features.training_rows import OUTCOME, outcomes
+from rayplat.serve.outbox import SHADOW
 from rayplat.serve.prediction_log import SCHEMA, TABLE
 
 LABEL = "label"
@@ -30,11 +31,15 @@ _TYPES: dict[str, pl.DataType] = {
 
 
 def served(lake: Lakehouse, endpoint: Endpoint) -> pl.DataFrame:
-    """The predictions of an endpoint, in the order of their times; no rows before the first drain."""
+    """What an endpoint has answered, in the order of the times; no rows before the first drain.
+
+    What a shadow said is not among them: nobody was told.
+    """
     if not lake.exists(TABLE):
         return pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
     rows = lake.table(TABLE).read(where=f"endpoint == '{endpoint.name}'")
-    return pl.DataFrame(pl.from_arrow(rows)).sort("at", "asked_at", "prediction_id")
+    found = pl.DataFrame(pl.from_arrow(rows)).filter(pl.col("arm").ne_missing(SHADOW))
+    return found.sort("at", "asked_at", "prediction_id")
 
 
 def with_outcomes(lake: Lakehouse, model: Model, predictions: pl.DataFrame) -> pl.DataFrame:

@@ -29,6 +29,9 @@ class FolderStore(Protocol):
     def read(self, path: str, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError when it is not there."""
 
+    def put(self, path: str, name: str, content: bytes) -> None:
+        """Add a file to a published folder, or replace it; readers see the old one or the new."""
+
     def exists(self, path: str, name: str) -> bool:
         """Whether the file is there."""
 
@@ -67,6 +70,16 @@ class LocalFolders:
         """See `FolderStore`."""
         return (Path(path) / name).read_bytes()
 
+    def put(self, path: str, name: str, content: bytes) -> None:
+        """See `FolderStore`."""
+        aside = Path(path) / f"{name}{_ASIDE}{uuid.uuid4().hex[:8]}"
+        try:
+            _write_synced(aside, content)
+            aside.rename(Path(path) / name)
+        finally:
+            aside.unlink(missing_ok=True)
+        _sync_folder(Path(path))
+
     def exists(self, path: str, name: str) -> bool:
         """See `FolderStore`."""
         return (Path(path) / name).is_file()
@@ -104,6 +117,11 @@ class ObjectFolders:
         """See `FolderStore`."""
         with self._fs.open_input_stream(f"{path}/{name}") as stream:
             return bytes(stream.read())
+
+    def put(self, path: str, name: str, content: bytes) -> None:
+        """See `FolderStore`."""
+        with self._fs.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(content)
 
     def exists(self, path: str, name: str) -> bool:
         """See `FolderStore`."""

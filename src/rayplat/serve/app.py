@@ -8,8 +8,7 @@ import itertools
 import logging
 import re
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -23,15 +22,19 @@ from rayplat.core.settings import Settings
 from rayplat.features.definition import digest_as_asked, digest_of
 from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import read_manifest
+from rayplat.registry.signature import check
 from rayplat.registry.store import Registry
+from rayplat.serve.address import address_for_workers
 from rayplat.serve.as_trained import applied, as_trained
+from rayplat.serve.deployment import NAME, options
+from rayplat.serve.loaded import declared_model
+from rayplat.serve.others import find_others
 from rayplat.serve.proxy import ensure_proxy, proxy_address
-from rayplat.serve.replica import Replica, declared_model
+from rayplat.serve.replica import Replica
+from rayplat.serve.replicas.actor import ensure_keeper, forget
 from rayplat.serve.spec import EndpointSpec
 
 CHAMPION = "champion"
-_MOST_REQUESTS_A_REPLICA = 64
-_TARGET_REQUESTS_A_REPLICA = 8
 _HEALTHY_WITHIN_S = 60.0
 _ASK_TIMEOUT_S = 20.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -66,10 +69,12 @@ def deploy(
         UserError: the features cannot be defined as they were in training, or the port is taken.
         UnavailableError: the replicas do not come up; the message is theirs.
     """
-    spec = _spec(settings, project, endpoint, registry)
+    spec = spec_of(settings, project, endpoint, registry)
     base = ensure_proxy(settings)
     about = f"{base}/endpoints/{endpoint.name}"
     info = EndpointInfo(f"{about}/predict", spec.model, spec.version)
+    if spec.kept:
+        ensure_keeper(settings)
     if endpoint.name in _applications() and _deployed(about) == spec.fingerprint():
         return info
     _run(spec)
@@ -90,6 +95,8 @@ def undeploy(settings: Settings, endpoint: Endpoint | str) -> bool:
     from ray import serve
 
     serve.delete(name)
+    if settings.serve.front_port:
+        forget(settings, name)
     return True
 
 
@@ -105,59 +112,91 @@ def endpoint_url(settings: Settings, name: str) -> str:
     return f"{base}/endpoints/{name}/predict"
 
 
-def _spec(settings: Settings, project: Project, endpoint: Endpoint, registry: Registry) -> EndpointSpec:
+def status() -> dict[str, dict[str, Any]]:
+    """What Serve tells of each endpoint: its state, and its replicas by theirs."""
+    return {
+        name: {
+            "state": application.status.value,
+            "message": application.message,
+            "replicas": {
+                state: count
+                for deployment in application.deployments.values()
+                for state, count in deployment.replica_states.items()
+                if count
+            },
+        }
+        for name, application in _applications().items()
+    }
+
+
+def declared_endpoint(project: Project, name: str) -> Endpoint:
+    """An endpoint of a project by its name.
+
+    Raises:
+        NotFoundError: it has none of this name.
+    """
+    for endpoint in project.endpoints:
+        if endpoint.name == name:
+            return endpoint
+    known = ", ".join(one.name for one in project.endpoints) or "none"
+    raise NotFoundError(f"the project has no endpoint {name!r}", f"there is: {known}")
+
+
+def spec_of(settings: Settings, project: Project, endpoint: Endpoint, registry: Registry) -> EndpointSpec:
+    """What a replica of an endpoint is told. Ray must be connected.
+
+    Raises:
+        NotFoundError: the model has no champion, or not the declared version.
+        IntegrityError, UserError: as `deploy`.
+    """
     model = declared_model(project, endpoint.model)
-    champion = registry.by_alias(model.name, CHAMPION)
+    if endpoint.version is None:
+        champion = registry.by_alias(model.name, CHAMPION)
+    else:
+        champion = registry.version(model.name, endpoint.version)
     if champion is None:
         raise NotFoundError(
             f"the model {model.name!r} has no {CHAMPION}", "train it and let a version pass its gates"
         )
     # A replica checks all this again; here the fault is told at once, and by its own class.
     manifest = read_manifest(champion.artifact_uri, champion.manifest_sha256)
+    check(settings.registry, champion.artifact_uri, champion.manifest_sha256)
     trained = as_trained(model, manifest, applied(FeatureVersions(settings)))
+    if endpoint.logging.durable is not None:
+        chosen = settings.serve.model_copy(update={"log": endpoint.logging.durable})
+        settings = settings.model_copy(update={"serve": chosen})
     return EndpointSpec(
         settings=settings,
-        project=_address_for_workers(project.address),
+        project=address_for_workers(project.address),
         definitions_sha256=digest_of([digest_as_asked(view) for view in trained.features]),
         endpoint=endpoint.name,
         model=model.name,
         version=champion.version,
         artifact_uri=champion.artifact_uri,
         manifest_sha256=champion.manifest_sha256,
-        autoscale=replace(endpoint.autoscale),
+        autoscale=endpoint.autoscale,
+        answering=endpoint.answering,
+        logging=endpoint.logging,
+        traffic=endpoint.traffic,
+        others=find_others(registry, model.name, champion.version, endpoint.traffic),
+        kept=settings.serve.front_port > 0,
     )
 
 
-def _address_for_workers(address: str) -> str:
-    """The project's address as a replica finds it.
+def bound(spec: EndpointSpec) -> Any:
+    """Serve's application of an endpoint."""
+    from ray import serve
 
-    A job with a working folder takes the folder along, and a relative address means the same there.
-    Without one, a replica runs on this machine in another folder: the path is made absolute.
-    """
-    import ray
-
-    if ray.get_runtime_context().runtime_env.get("working_dir"):
-        return address
-    path = Path(address).expanduser()
-    dotted = Path(*address.split("."))
-    for candidate in (path, path.with_name(f"{path.name}.py"), dotted, dotted.with_name(f"{dotted.name}.py")):
-        if candidate.exists():
-            return str(candidate.absolute())
-    return address
+    told = options(spec)
+    told["ray_actor_options"] |= _runtime_env(spec)
+    declare = serve.deployment(name=NAME, max_constructor_retry_count=2, **told)
+    return declare(serve.ingress()(Replica)).bind(spec)
 
 
 def _run(spec: EndpointSpec) -> None:
     from ray import serve
 
-    declare = serve.deployment(
-        name="replica",
-        max_ongoing_requests=_MOST_REQUESTS_A_REPLICA,
-        max_constructor_retry_count=2,
-        graceful_shutdown_timeout_s=10,
-        ray_actor_options=_actor_options(spec),
-        **_scale(spec),
-    )
-    application = declare(serve.ingress()(Replica)).bind(spec)
+    application = bound(spec)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.run(application, name=spec.endpoint, route_prefix=f"/endpoints/{spec.endpoint}")
@@ -168,32 +207,14 @@ def _run(spec: EndpointSpec) -> None:
         ) from error
 
 
-def _actor_options(spec: EndpointSpec) -> dict[str, Any]:
+def _runtime_env(spec: EndpointSpec) -> dict[str, Any]:
     import ray
 
     job = ray.get_runtime_context().runtime_env
     # Polars takes its threads from the environment when it is imported. More threads than a replica has
     # CPUs only wait for each other: one is a quarter faster on the small frames of a request.
     threads = {"POLARS_MAX_THREADS": str(max(1, int(spec.autoscale.cpus)))}
-    return {
-        "num_cpus": spec.autoscale.cpus,
-        "num_gpus": spec.autoscale.gpus,
-        "runtime_env": {**job, "env_vars": {**job.get("env_vars", {}), **threads}},
-    }
-
-
-def _scale(spec: EndpointSpec) -> dict[str, Any]:
-    scale = spec.autoscale
-    if scale.least == scale.most:
-        return {"num_replicas": scale.most}
-    return {
-        "autoscaling_config": {
-            "min_replicas": scale.least,
-            "initial_replicas": max(1, scale.least),  # the first answer proves that it works
-            "max_replicas": scale.most,
-            "target_ongoing_requests": _TARGET_REQUESTS_A_REPLICA,
-        }
-    }
+    return {"runtime_env": {**job, "env_vars": {**job.get("env_vars", {}), **threads}}}
 
 
 def _reason(name: str, error: RuntimeError) -> str:

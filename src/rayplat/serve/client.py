@@ -91,6 +91,6 @@ def _refusal(address: str, answer: httpx.Response) -> UserError | UnavailableErr
 def _told(answer: httpx.Response) -> tuple[str, list[str]]:
     try:
         content = orjson.loads(answer.content)
-        return str(content["error"]), [str(f) for f in content.get("faults", [])]
+        return str(content["detail"]), [str(f) for f in content.get("faults", [])]
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return answer.text[:200], []

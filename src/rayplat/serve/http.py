@@ -12,29 +12,29 @@ from typing import Any
 
 import orjson
 
-from rayplat.core.errors import NotFoundError, UnavailableError, UserError
-from rayplat.core.telemetry import counter, get_logger, histogram
+from rayplat.core.telemetry import counter, histogram
+from rayplat.features.server.faults import RefusedError
 from rayplat.serve.admission.admission import Admission, OpenDoor
-from rayplat.serve.admission.decision import Admitted, NotAdmittedError, Refused
-from rayplat.serve.admission.headers import refusal_headers, trace_id
+from rayplat.serve.admission.decision import Admitted, Refused
+from rayplat.serve.admission.headers import trace_id
 from rayplat.serve.batcher import Batcher
-from rayplat.serve.keyed import BUSY, MISMATCH, RETRY_AFTER_S, Keyed, KeyedRequests
-from rayplat.serve.log.idempotency import KEY_FORM, Busy, Claimed, Kept, is_key
+from rayplat.serve.fitting import check_fits
+from rayplat.serve.front.once import known
+from rayplat.serve.front.plain import PlainExchange
+from rayplat.serve.front.reply import Reply, cause_of, refused, reply_to
+from rayplat.serve.keyed import Keyed, KeyedRequests
+from rayplat.serve.log.idempotency import KEY_FORM, Claimed, is_key
 from rayplat.serve.outbox import PredictionRecord
 from rayplat.serve.prediction_log import Log
-from rayplat.serve.predictor import Answer, Predictor
 from rayplat.serve.request import MAX_BODY_BYTES, RequestError, RequestForm
-from rayplat.serve.served import Served
+from rayplat.serve.served import Answering, Served
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-Reply = tuple[int, bytes, Headers]
 
-_JSON = b"application/json"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
-_METHODS = {"": b"GET", "/health": b"GET", "/metrics": b"GET", "/predict": b"POST"}
+_METHODS = {"": "GET", "/health": "GET", "/metrics": "GET", "/predict": "POST"}
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -70,7 +70,7 @@ class EndpointApp:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: Answering,
         form: RequestForm,
         log: Log,
         about: dict[str, Any],
@@ -84,13 +84,13 @@ class EndpointApp:
         self._keyed = keyed
         self._going: set[asyncio.Future[Reply]] = set()
         self._predictor = predictor
-        self._form = form
         self._log = log
-        self._about = about
-        self._logger = get_logger("serve.http")
+        self._served = Served(predictor, form, about)
+        self._exchange = PlainExchange(self._served)
         # While its one thread predicts, the event loop reads the next bodies and the log commits.
         self._batcher = Batcher(form, predictor.answer, self._admission.waited)
         self._requests = counter("serve_requests_total", "requests to /predict", ("endpoint", "status"))
+        self._errors = counter("serve_errors_total", "requests that failed, by cause", ("endpoint", "cause"))
         self._rows = counter("serve_predictions_total", "predictions answered", ("endpoint",))
         self._seconds = histogram(
             "serve_request_seconds", "time from the whole body to the answer", ("endpoint",), _SECONDS
@@ -125,26 +125,27 @@ class EndpointApp:
     async def _http(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
         allowed = _METHODS.get(path)
-        method = scope["method"].encode()
+        method = scope["method"]
         if allowed is None:
-            await _send(send, 404, _error(f"there is nothing at {path[:100]!r} of this endpoint"))
-        elif method != allowed and not (method == b"HEAD" and allowed == b"GET"):
-            text = f"{scope['method'][:20]} is not answered here; use {allowed.decode()}"
-            await _send(send, 405, _error(text), extra=[(b"allow", allowed)])
+            refusal = RefusedError(404, f"there is nothing at {path[:100]!r} of this endpoint")
+            await _send(send, reply_to(refusal))
+        elif method != allowed and not (method == "HEAD" and allowed == "GET"):
+            text = f"{method[:20]} is not answered here; use {allowed}"
+            await _send(send, reply_to(RefusedError(405, text, allowed)))
         elif path == "/predict":
             headers = dict(scope["headers"])
             endpoint = self._predictor.endpoint
             decided = self._admission.check(headers.get(b"authorization"), endpoint, 0, time.time())
             if isinstance(decided, Refused):
-                status, body, extra = decided.status, _error(decided.problem), refusal_headers(decided)
+                reply = refused(decided)
             else:
-                status, body, extra = await self._admitted(headers, scope, receive, decided)
-            self._requests.labels(endpoint, str(status)).inc()
-            await _send(send, status, body, extra=extra)
+                reply = await self._admitted(headers, scope, receive, decided)
+            self._requests.labels(endpoint, str(reply.status)).inc()
+            await _send(send, reply)
         elif path == "/metrics":
-            await _send(send, 200, await asyncio.to_thread(_metrics), kind=_TEXT)
+            await _send(send, Reply(await asyncio.to_thread(_metrics), kind=_TEXT))
         else:
-            await _send(send, 200, orjson.dumps(self._described() if path == "" else {"status": "ok"}))
+            await _send(send, Reply(orjson.dumps(self._described() if path == "" else {"status": "ok"})))
 
     async def _admitted(
         self, headers: dict[bytes, bytes], scope: MutableMapping[str, Any], receive: Receive, by: Admitted
@@ -159,7 +160,7 @@ class EndpointApp:
             self._going.add(going)
             going.add_done_callback(self._going.discard)
             return await asyncio.shield(going)
-        # The last door: whatever it is, the caller gets JSON and the log gets the trace.
+        # The last door: whatever it is, the caller gets a problem document and the log gets the trace.
         except Exception as error:
             return self._failed(error)
 
@@ -167,57 +168,38 @@ class EndpointApp:
         """Answer a request under its key, or tell what was answered before."""
         one = Keyed(asked.by.caller, self._predictor.endpoint, key, b"predict\n" + body)
         found = await asyncio.wrap_future(keys.claim(one))
-        if isinstance(found, Kept):
-            return 200, found.answer, []
-        if isinstance(found, Busy):
-            return 409, _error(BUSY), [(b"retry-after", b"%d" % RETRY_AFTER_S)]
         if not isinstance(found, Claimed):
-            return 422, _error(MISMATCH), []
+            return known(found)
         reply = await self._predict(body, asked)
-        if reply[0] == 200:
-            return 200, await asyncio.wrap_future(keys.settle(found, reply[1])), []
+        if reply.status == 200:
+            return Reply(await asyncio.wrap_future(keys.settle(found, reply.body)))
         await asyncio.wrap_future(keys.give_up(found))
         return reply
 
     def _failed(self, error: Exception) -> Reply:
-        if isinstance(error, NotAdmittedError):
-            return error.refused.status, _error(error.refused.problem), refusal_headers(error.refused)
-        if isinstance(error, RequestError):
-            told = {"error": "the request cannot be answered", "faults": error.faults}
-            return error.status, orjson.dumps(told), []
-        if isinstance(error, UnavailableError | NotFoundError):  # not found: a view that is not materialized
-            self._logger.error("unavailable", error=str(error))
-            return 503, _error("the endpoint cannot answer now: ask again in a moment"), []
-        if isinstance(error, UserError):
-            told = {"error": "the request cannot be answered", "faults": (error.what,)}
-            return 422, orjson.dumps(told), []
-        self._logger.error("a request failed", exc_info=error)
-        return 500, _error("the endpoint failed; its log says why"), []
+        self._errors.labels(self._predictor.endpoint, cause_of(error)).inc()
+        return reply_to(error)
 
     async def _predict(self, body: bytes, asked: _Asked) -> Reply:
         begin, endpoint = time.perf_counter(), self._predictor.endpoint
 
         def charge(rows: int) -> None:
+            check_fits(asked.by.limits, rows)
             self._admission.charge(asked.by, endpoint, rows, time.time())
 
         try:
             answer = await asyncio.wrap_future(self._batcher.submit(body, charge))
             await asyncio.wrap_future(self._log.submit(asked.named(answer.records)))
-            reply = self._reply(answer)
+            reply = self._exchange.reply(answer)
         # Whatever it is, a key that was claimed for it must be given up.
         except Exception as error:
             return self._failed(error)
         self._seconds.labels(endpoint).observe(time.perf_counter() - begin)
         self._rows.labels(endpoint).inc(len(answer.records))
-        return 200, reply, []
-
-    def _reply(self, answer: Answer) -> bytes:
-        predictor = self._predictor
-        head = {"endpoint": predictor.endpoint, "model": predictor.model, "version": predictor.version}
-        return orjson.dumps({**head, "predictions": answer.predictions()})
+        return reply
 
     def _described(self) -> dict[str, Any]:
-        return Served(self._predictor, self._form, self._about).described()
+        return self._served.described()
 
 
 def _key(headers: dict[bytes, bytes]) -> str | None:
@@ -256,19 +238,18 @@ async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _error(text: str) -> bytes:
-    return orjson.dumps({"error": text})
-
-
 def _metrics() -> bytes:
     from prometheus_client import generate_latest
 
     return generate_latest()
 
 
-async def _send(
-    send: Send, status: int, body: bytes, kind: bytes = _JSON, extra: Headers | None = None
-) -> None:
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *(extra or [])]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _send(send: Send, reply: Reply) -> None:
+    lines = [line.partition(b": ") for line in reply.more.split(b"\r\n") if line]
+    headers = [
+        (b"content-type", reply.kind),
+        (b"content-length", b"%d" % len(reply.body)),
+        *((name, value) for name, _, value in lines),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

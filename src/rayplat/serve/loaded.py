@@ -10,10 +10,13 @@ from typing import Any
 from rayplat.core.errors import BugError, IntegrityError
 from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
+from rayplat.core.settings import Settings
+from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import read_artifact
 from rayplat.registry.estimators import read_estimator
 from rayplat.registry.manifest import Manifest
-from rayplat.serve.as_trained import Find, as_trained
+from rayplat.registry.signature import check
+from rayplat.serve.as_trained import applied, as_trained
 
 Network = Callable[[Any], Any]
 """float32 tensor [rows, inputs], NaN where missing -> one logit a row."""
@@ -34,23 +37,25 @@ class Loaded:
     network: Network
 
 
-def load_version(project: Project, name: str, uri: str, manifest_sha256: str, find: Find) -> Loaded:
+def load_version(settings: Settings, project: Project, name: str, uri: str, manifest_sha256: str) -> Loaded:
     """Load a version; every byte is verified before it is parsed.
 
     Args:
+        settings: name the keys that are trusted, and the former definitions of views.
         project: declares the model.
         name: of the model.
         uri: of the artifact.
         manifest_sha256: as it was registered.
-        find: gives former definitions of views; see `as_trained.applied`.
 
     Raises:
-        NotFoundError, IntegrityError: the artifact is gone, or not what was registered.
+        NotFoundError, IntegrityError: the artifact is gone, not what was registered, or not signed by a
+            trusted key.
         UserError: the features cannot be defined as they were in training.
     """
     declared = declared_model(project, name)
+    check(settings.registry, uri, manifest_sha256)
     tensors, manifest = read_artifact(uri, manifest_sha256)
-    model = as_trained(declared, manifest, find)
+    model = as_trained(declared, manifest, applied(FeatureVersions(settings)))
     estimator = read_estimator(uri, manifest, manifest_sha256)
     return Loaded(model, manifest, estimator or build_network(model, tensors, manifest))
 

@@ -49,6 +49,13 @@ OUTBOX = sa.Table(
 )
 
 
+CHAMPION, CANARY, SHADOW, PREVIOUS, DEFAULT = "champion", "canary", "shadow", "previous", "default"
+"""The arms: the version that is to answer; the one that answers a share; the one whose answers are only
+logged; and what stands in for the champion: the version before it, or a declared answer."""
+
+STAND_INS = frozenset({PREVIOUS, DEFAULT})
+
+
 @dataclass(frozen=True, slots=True)
 class PredictionRecord:
     """One prediction as it was answered.
@@ -63,7 +70,8 @@ class PredictionRecord:
         latency_s: from the request's arrival until the log was written to, s.
         output: what was answered, as JSON, where it is more than a probability.
         caller: who asked.
-        arm: of the rollout, such as `champion`, `canary` or `shadow`.
+        arm: who has answered, see `CHAMPION` and the others; None: there is one version only.
+        beside: of a shadow's prediction, the id of the one that was answered.
         trace_id: of the W3C trace context that the request came with, 32 hex digits.
         idempotency_key: that the request came with.
     """
@@ -84,6 +92,7 @@ class PredictionRecord:
     arm: str | None = None
     trace_id: str | None = None
     idempotency_key: str | None = None
+    beside: str | None = None
 
 
 class Outbox:
@@ -153,7 +162,7 @@ class Outbox:
             del self.__dict__["_engine"]
 
 
-_TOLD = ("output", "caller", "arm", "trace_id", "idempotency_key")
+_TOLD = ("output", "caller", "arm", "trace_id", "idempotency_key", "beside")
 
 
 def _ensure_told(engine: sa.Engine) -> None:

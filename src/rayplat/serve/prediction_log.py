@@ -26,9 +26,10 @@ from rayplat.core.telemetry import counter, histogram
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
 from rayplat.serve.log.keeper import Keeper
-from rayplat.serve.log.local import LocalLog, find
+from rayplat.serve.log.local import LocalLog
+from rayplat.serve.log.places import find_waiting, local_folder, ship_all
+from rayplat.serve.log.replicated import open_replicated
 from rayplat.serve.log.rows import SCHEMA, TABLE, arrow
-from rayplat.serve.log.shipping import ship
 from rayplat.serve.outbox import Outbox, PredictionRecord
 
 SOURCE = "prediction-log"
@@ -110,7 +111,7 @@ class PredictionLog:
 
     def find(self, prediction_id: str) -> PredictionRecord | None:
         """The record of a prediction that is not drained yet: in the outbox, or a file of this machine."""
-        return self.outbox.find(prediction_id) or find(log_folder(self.outbox.settings), prediction_id)
+        return self.outbox.find(prediction_id) or find_waiting(self.outbox.settings, prediction_id)
 
     def close(self) -> None:
         """Write what was submitted, then stop the writer. May be called twice."""
@@ -126,8 +127,8 @@ class PredictionLog:
     def drain(self, lake: Lakehouse, settings: Settings, bus: EventBus) -> Drained:
         """Move what waits into `serving.predictions`, exactly once; may die at any point and run again.
 
-        What waits is the outbox, and the write-ahead files of this machine. Emits SnapshotCommitted for each
-        snapshot.
+        What waits is the outbox, the write-ahead files of this machine, and the topic where the settings name
+        one. Emits SnapshotCommitted for each snapshot.
 
         Raises:
             ConflictError: another drain committed first; this one may simply be called again.
@@ -135,7 +136,7 @@ class PredictionLog:
                 has; or bytes of the files are damaged.
         """
         drained = self._drain_outbox(lake, settings, bus)
-        shipped = ship(log_folder(settings), lake, bus, reached=self._reached)
+        shipped = ship_all(settings, lake, bus, reached=self._reached)
         return Drained(drained.rows + shipped.rows, (*drained.snapshots, *shipped.snapshots), drained.next_id)
 
     def _drain_outbox(self, lake: Lakehouse, settings: Settings, bus: EventBus) -> Drained:
@@ -216,7 +217,7 @@ class _KeptLog(LocalLog):
     """A local log whose machine has a keeper of the shipping."""
 
     def __init__(self, settings: Settings) -> None:
-        folder = log_folder(settings)
+        folder = local_folder(settings)
         self._keeper = Keeper(folder, settings)
         super().__init__(folder, sync=settings.serve.log_sync, opened=self._keeper.start)
 
@@ -226,10 +227,12 @@ class _KeptLog(LocalLog):
 
 
 def log_folder(settings: Settings) -> Path:
-    """Where the write-ahead files of a platform are on this machine."""
-    return settings.home / "prediction_log"
+    """Where the write-ahead files of class `local` are on this machine."""
+    return local_folder(settings)
 
 
 def open_prediction_log(settings: Settings) -> Log:
     """The log of a replica, of the class that the settings name."""
-    return PredictionLog(settings) if settings.serve.log == "database" else _KeptLog(settings)
+    if settings.serve.log == "database":
+        return PredictionLog(settings)
+    return open_replicated(settings) if settings.serve.log == "replicated" else _KeptLog(settings)

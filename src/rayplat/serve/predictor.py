@@ -3,7 +3,6 @@
 Knows how a question becomes probabilities; it does not know HTTP, nor when a record is durable.
 """
 
-import math
 import threading
 import time
 from base64 import b64encode
@@ -14,20 +13,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from rayplat.core.errors import BugError, IntegrityError
+from rayplat.core.errors import UnavailableError
 from rayplat.core.ids import new_prediction_id
-from rayplat.core.project.model import Model
-from rayplat.registry.manifest import Manifest
 from rayplat.serve.assembly import assembled
-from rayplat.serve.outbox import PredictionRecord
+from rayplat.serve.evaluation import LANES, probabilities
+from rayplat.serve.lanes import Lanes
+from rayplat.serve.outbox import STAND_INS, PredictionRecord
+from rayplat.serve.ready import Ready, assembled_rows
 from rayplat.serve.request import Question
+from rayplat.serve.stages import stages_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
 POSITIVE_FROM = 0.5
 """The probability from which an answer says `positive`."""
+
+
+class NotLoggedError(UnavailableError):
+    """A prediction that was made and is not told, because its record is not durable."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the prediction is not logged: {reason}", "ask again")
+
+    def __reduce__(self) -> "tuple[type[NotLoggedError], tuple[str]]":
+        return type(self), (self.reason,)
 
 
 class Features(Protocol):
@@ -43,7 +54,7 @@ class Features(Protocol):
 
 
 _Columns = Mapping[str, Any]
-Lookup = Callable[[Sequence[Mapping[str, Any]], datetime], Features]
+Lookup = Callable[[Sequence[Mapping[str, Any]], datetime], Features | Ready]
 """Instances and the time of the question -> their features."""
 
 
@@ -65,16 +76,28 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was predicted: the records for the log, in the order of the instances."""
+    """What was predicted.
+
+    Attributes:
+        records: for the log, in the order of the instances.
+        provenance: of the features of each instance; see `Features.provenance`.
+    """
 
     records: list[PredictionRecord]
+    provenance: Sequence[Mapping[str, Any]] = ()
 
     def predictions(self) -> list[dict[str, Any]]:
-        """The predictions as the caller gets them."""
-        return [
+        """The predictions as the caller gets them, with the event times of their features where known."""
+        told: list[dict[str, Any]] = [
             {"id": r.prediction_id, "probability": r.probability, "positive": r.probability >= POSITIVE_FROM}
             for r in self.records
         ]
+        for one, sources in zip(told, self.provenance, strict=False):
+            one["features_of"] = {view: of and of.get("event_time") for view, of in sources.items()}
+        if self.records and (arm := self.records[0].arm) in STAND_INS:
+            for one in told:
+                one["fallback"] = arm
+        return told
 
 
 class Predictor:
@@ -86,10 +109,19 @@ class Predictor:
         inputs: the network's inputs in order, from the manifest.
         network: a torch module: float32 [rows, inputs], NaN where missing -> one logit a row.
         lookup: gives the features.
+        arm: which arm of a rollout it is, as the records say.
     """
 
     def __init__(
-        self, *, endpoint: str, model: str, version: int, inputs: Sequence[str], network: Any, lookup: Lookup
+        self,
+        *,
+        endpoint: str,
+        model: str,
+        version: int,
+        inputs: Sequence[str],
+        network: Any,
+        lookup: Lookup,
+        arm: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -97,6 +129,9 @@ class Predictor:
         self.inputs = tuple(inputs)
         self._network = network
         self._lookup = lookup
+        self._arm = arm
+        self._stages = stages_of(endpoint)
+        self._lanes = Lanes(network, len(self.inputs), model)
         self._lock = threading.Lock()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
@@ -107,14 +142,39 @@ class Predictor:
             NotFoundError: a view was never materialized.
             BugError: the network did not give a probability for each instance.
         """
-        instances = [instance for one in asked for instance in one.question.instances]
+        instances = asked[0].question.instances
+        if len(asked) > 1:
+            instances = [instance for one in asked for instance in one.question.instances]
         with self._lock:
+            begin = time.perf_counter()
             found = self._lookup(instances, asked[0].question.at)
-            rows, x = assembled(found.frame, self.inputs)
-            probabilities = self._evaluate(x)
-        made = zip(instances, rows, found.provenance, probabilities, strict=True)
-        now = time.perf_counter()
-        return [Answer([self._record(one, now, next(made)) for _ in one.question.instances]) for one in asked]
+            rows, x = (
+                assembled_rows(found.rows, self.inputs)
+                if isinstance(found, Ready)
+                else assembled(found.frame, self.inputs)
+            )
+            looked = time.perf_counter()
+            made = (
+                self._lanes.probabilities(x)
+                if len(x) <= LANES
+                else probabilities(self._network, x, self.model).tolist()
+            )
+            now = time.perf_counter()
+            self._stages.predicted(looked - begin, now - looked)
+        sources = found.provenance
+        records = zip(instances, rows, sources, made, strict=True)
+        if len(asked) == 1:
+            return [Answer([self._record(asked[0], now, one) for one in records], sources)]
+        answers, at = [], 0
+        for one in asked:
+            count = len(one.question.instances)
+            answers.append(
+                Answer(
+                    [self._record(one, now, next(records)) for _ in range(count)], sources[at : at + count]
+                )
+            )
+            at += count
+        return answers
 
     def _record(
         self,
@@ -130,28 +190,21 @@ class Predictor:
             version=self.version,
             at=asked.question.at,
             asked_at=asked.asked_at,
-            request=orjson.dumps(instance, default=_text).decode(),
+            request=request_text(instance),
             features=orjson.dumps(features).decode(),  # NaN becomes null
             provenance=orjson.dumps(sources).decode(),
             probability=probability,
             latency_s=now - asked.begin,
             caller=asked.caller,
+            arm=self._arm,
             trace_id=asked.trace_id,
             idempotency_key=asked.key,
         )
 
-    def _evaluate(self, x: "np.ndarray[Any, Any]") -> list[float]:
-        import torch
 
-        with torch.inference_mode():
-            logits = self._network(torch.from_numpy(x)).double().reshape(-1)
-            probabilities: list[float] = torch.sigmoid(logits).tolist()
-        if len(probabilities) != len(x) or any(math.isnan(p) for p in probabilities):
-            raise BugError(
-                f"the network of {self.model!r} gave {len(probabilities)} values for {len(x)} rows, or NaN",
-                "it must return one finite logit a row, also where inputs are NaN",
-            )
-        return probabilities
+def request_text(instance: Mapping[str, Any]) -> str:
+    """An instance as a record keeps it: a JSON object."""
+    return orjson.dumps(instance, default=_text).decode()
 
 
 def _text(value: Any) -> str:
@@ -159,20 +212,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, bytes):
         raise TypeError(type(value))
     return b64encode(value).decode()
-
-
-def build_network(model: Model, tensors: Mapping[str, Any], manifest: Manifest) -> Any:
-    """The project's network with the artifact's weights, ready to infer.
-
-    Raises:
-        IntegrityError: the weights do not fit the network that the project builds.
-    """
-    network = model.network(len(manifest.inputs))
-    try:
-        network.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        raise IntegrityError(
-            f"the weights of {model.name!r} do not fit its network: {error}",
-            "the project's `network` was changed since: train a new version, or take the change back",
-        ) from error
-    return network.eval()

@@ -4,33 +4,31 @@ Knows how a replica comes up (project, verified artifact, online store, log); it
 replicas there are, nor how they are deployed.
 """
 
-import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rayplat.core.errors import BugError
 from rayplat.core.project.load import load_project
-from rayplat.core.project.model import Model
-from rayplat.core.project.project import Project
-from rayplat.core.settings import Settings
 from rayplat.core.telemetry import configure_logging
 from rayplat.features.online.opening import open_online
 from rayplat.features.server.process import Where
 from rayplat.features.serving import OnlineFeatures, get_online_features
-from rayplat.features.versions import FeatureVersions
-from rayplat.registry.artifact import read_artifact
-from rayplat.registry.estimators import read_estimator
 from rayplat.serve.admission.admission import open_admission
-from rayplat.serve.as_trained import applied, as_trained
-from rayplat.serve.front.listener import Front, Fronted
-from rayplat.serve.front.neighbours import Neighbours
+from rayplat.serve.arms.wired import with_arms
+from rayplat.serve.front.listener import Front, Fronted, SeatAt
+from rayplat.serve.front.neighbours import Neighbours, front_folder
+from rayplat.serve.front.seat import keeper_folder, seat_path
 from rayplat.serve.http import EndpointApp
 from rayplat.serve.keyed import KeyedRequests
+from rayplat.serve.loaded import load_version
 from rayplat.serve.log.idempotency import IdempotencyKeys
+from rayplat.serve.outbox import CHAMPION
 from rayplat.serve.prediction_log import Log, open_prediction_log
-from rayplat.serve.predictor import Predictor, build_network
+from rayplat.serve.predictor import Predictor
+from rayplat.serve.ready import ReadyFeatures
 from rayplat.serve.request import form_of
+from rayplat.serve.sampled import SampledLog
 from rayplat.serve.served import Served
 from rayplat.serve.spec import EndpointSpec
 
@@ -55,7 +53,7 @@ def build_app(spec: EndpointSpec) -> EndpointApp:
         UnavailableError: tokens cannot be read.
         RayplatError: as `build_served`.
     """
-    served, log = build_served(spec), open_prediction_log(spec.settings)
+    served, log = with_arms(spec, build_served, open_log(spec))
     keyed = KeyedRequests(IdempotencyKeys(spec.settings))
     return EndpointApp(
         predictor=served.predictor,
@@ -64,12 +62,12 @@ def build_app(spec: EndpointSpec) -> EndpointApp:
         admission=open_admission(spec.settings),
         about=served.about,
         keyed=keyed,
-        closing=open_front(spec.settings, served, log, keyed),
+        closing=open_front(spec, served, log, keyed),
     )
 
 
 def open_front(
-    settings: Settings, served: Served, log: Log, keyed: KeyedRequests
+    spec: EndpointSpec, served: Served, log: Log, keyed: KeyedRequests
 ) -> Callable[[], None] | None:
     """Let a replica listen itself, beside the door of Serve; what ends it, or None where there is no front.
 
@@ -77,24 +75,85 @@ def open_front(
         UserError: the port cannot be had.
         UnavailableError: tokens cannot be read.
     """
-    if not settings.serve.front_port:
+    if not spec.settings.serve.front_port:
         return None
-    # The decisions of one door are made on one thread.
-    admission = open_admission(settings)
-    near = Neighbours(settings.home / "front" / socket.gethostname())
-    where = Where(settings.serve.host, settings.serve.front_port)
-    front = Front(Fronted(served, admission, log, near, keyed), where)
+    front = _front(spec, served, log, keyed, bridge=False, quit_asked=_nothing)
     front.start()
-
-    def close() -> None:
-        front.close()
-        admission.close()
-
-    return close
+    return front.close
 
 
-def build_served(spec: EndpointSpec) -> Served:
+def _nothing() -> None:
+    return None
+
+
+class FrontAlone:
+    """A replica that has a front and no door of Serve: loaded when it is made, and answering once started.
+
+    Args:
+        quit_asked: called when the keeper needs it no more.
+    """
+
+    def __init__(self, spec: EndpointSpec, quit_asked: Callable[[], None]) -> None:
+        self._served, self._log = with_arms(spec, build_served, open_log(spec))
+        self._keyed = KeyedRequests(IdempotencyKeys(spec.settings))
+        self._front = _front(spec, self._served, self._log, self._keyed, bridge=True, quit_asked=quit_asked)
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._front.start()
+
+    def close(self) -> None:
+        """Answer what was asked, make it durable, and end."""
+        self._front.close()
+        self._log.close()
+        self._keyed.close()
+
+
+class _Front(Front):
+    """A front that closes its admission too."""
+
+    def __init__(self, fronted: Fronted, where: Where) -> None:
+        super().__init__(fronted, where)
+        self._admission = fronted.admission
+
+    def close(self) -> None:
+        super().close()
+        self._admission.close()
+
+
+def _front(  # all that a front is made of
+    spec: EndpointSpec,
+    served: Served,
+    log: Log,
+    keyed: KeyedRequests,
+    *,
+    bridge: bool,
+    quit_asked: Callable[[], None],
+) -> Front:
+    settings = spec.settings
+    folder = front_folder(settings)
+    seat = None
+    keeper = keeper_folder(folder, settings.serve.front_port)
+    if spec.kept and keeper.exists():  # a machine without a keeper is listened on by its replicas
+        hello = {"endpoint": spec.endpoint, "spec": spec.to_json(), "since": time.time(), "bridge": bridge}
+        seat = SeatAt(seat_path(folder, settings.serve.front_port), hello, quit_asked)
+    # The decisions of one door are made on one thread.
+    admission, near = open_admission(settings), Neighbours(folder, keeper)
+    fronted = Fronted(served, admission, log, near, keyed, seat, spec.answering.batch)
+    return _Front(fronted, Where(settings.serve.host, settings.serve.front_port))
+
+
+def open_log(spec: EndpointSpec) -> Log:
+    """The prediction log of an endpoint: of its class, and of the share that is logged."""
+    log = open_prediction_log(spec.settings)
+    return log if spec.logging.sample >= 1 else SampledLog(log, spec.logging.sample)
+
+
+def build_served(spec: EndpointSpec, arm: str = CHAMPION) -> Served:
     """What a replica answers with: the project, the verified artifact, the online store.
+
+    Args:
+        arm: what the records call the version.
 
     Raises:
         ProjectError: the project does not load here.
@@ -104,36 +163,23 @@ def build_served(spec: EndpointSpec) -> Served:
     import torch
 
     torch.set_num_threads(1)  # a replica answers small batches; more threads only wait for each other
-    declared = declared_model(load_project(spec.project), spec.model)
-    tensors, manifest = read_artifact(spec.artifact_uri, spec.manifest_sha256)
-    model = as_trained(declared, manifest, applied(FeatureVersions(spec.settings)))
-    estimator = read_estimator(spec.artifact_uri, manifest, spec.manifest_sha256)
+    project = load_project(spec.project)
+    loaded = load_version(spec.settings, project, spec.model, spec.artifact_uri, spec.manifest_sha256)
     online = open_online(spec.settings)
 
-    def lookup(instances: Sequence[Mapping[str, Any]], at: datetime) -> OnlineFeatures:
-        return get_online_features(online, model.features, instances, at)
+    def general(instances: Sequence[Mapping[str, Any]], at: datetime) -> OnlineFeatures:
+        return get_online_features(online, loaded.model.features, instances, at)
 
     return Served(
         predictor=Predictor(
             endpoint=spec.endpoint,
             model=spec.model,
             version=spec.version,
-            inputs=manifest.inputs,
-            network=estimator or build_network(model, tensors, manifest),
-            lookup=lookup,
+            inputs=loaded.manifest.inputs,
+            network=loaded.network,
+            lookup=ReadyFeatures(online, loaded.model.features, general),
+            arm=arm,
         ),
-        form=form_of(model),
+        form=form_of(loaded.model),
         about={"manifest_sha256": spec.manifest_sha256, "deployment": spec.fingerprint()},
     )
-
-
-def declared_model(project: Project, name: str) -> Model:
-    """A model of a project by its name.
-
-    Raises:
-        BugError: there is none; a validated project names only models that it has.
-    """
-    for model in project.models:
-        if model.name == name:
-            return model
-    raise BugError(f"project {project.name!r} has no model {name!r}")

@@ -105,6 +105,10 @@ class RequestForm:
             content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise RequestError(400, (f"the body is not JSON: {error}",)) from error
+        return self.read(content, now)
+
+    def read(self, content: Any, now: datetime) -> Question:
+        """Read what a body holds; see `parse`."""
         faults: list[str] = []
         at = _time_asked(content, now, faults)
         rows = _rows(content, faults)
@@ -153,7 +157,7 @@ def _time_asked(content: Any, now: datetime, faults: list[str]) -> datetime:
     if given is None:
         return now
     try:
-        return _timestamp(given)
+        return time_of(given)
     except ValueError as error:
         faults.append(f"at: {error}")
         return now
@@ -186,8 +190,8 @@ def _value(value: Any, column: Column, place: str, faults: list[str]) -> Any:
             faults.append(f"{place}: null, but a {column.type} must be given")
         return None
     try:
-        length = vector_length(column.type)
-        return _READ[column.type](value) if length is None else _vector(value, length)
+        read = _READ.get(column.type)
+        return _vector(value, vector_length(column.type) or 0) if read is None else read(value)
     except ValueError as error:
         faults.append(f"{place}: {error}")
         return None
@@ -251,7 +255,12 @@ def _bool(value: Any) -> bool:
     return value
 
 
-def _timestamp(value: Any) -> datetime:
+def time_of(value: Any) -> datetime:
+    """An ISO 8601 time in UTC; one without a zone is in UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         moment = datetime.fromisoformat(value)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -268,7 +277,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "bool": _bool,
     "date": _date,
     "binary": _binary,
-    "timestamp": _timestamp,
+    "timestamp": time_of,
 }
 
 

@@ -3,11 +3,35 @@
 Knows the predictor, the form of questions and how both describe themselves; it does not know HTTP.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from rayplat.serve.predictor import Predictor
+from rayplat.serve.predictor import Answer, Asked
 from rayplat.serve.request import RequestForm
+
+
+class Answering(Protocol):
+    """What answers questions as `Predictor` does, under the name of a version."""
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's name."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def version(self) -> int:
+        """The version that is to answer."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs in order."""
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+        """See `Predictor.answer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +42,7 @@ class Served:
         about: what GET on the endpoint tells beside inputs and columns, JSON values.
     """
 
-    predictor: Predictor
+    predictor: Answering
     form: RequestForm
     about: dict[str, Any]
 

@@ -4,12 +4,14 @@ Knows which facts decide whether a running endpoint is the wanted one; it does n
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import orjson
 
-from rayplat.core.project.model import Autoscale
+from rayplat.core.project.serving import Answering, Autoscale, Hours, Logging, Traffic
 from rayplat.core.settings import Settings
+from rayplat.serve.others import Others
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class EndpointSpec:
         definitions_sha256: of the model's view definitions, so that a changed project is deployed again.
         manifest_sha256: what the artifact must be.
         autoscale: how many replicas, and what each asks for.
+        answering: batches, times and limits.
+        logging: which share of predictions is logged; how durably is in `settings`.
+        traffic: which share of requests goes to a challenger.
+        others: the versions beside the one that is to answer.
+        kept: whether a keeper deals the connections of a front; else each replica listens for itself.
     """
 
     settings: Settings
@@ -32,10 +39,40 @@ class EndpointSpec:
     artifact_uri: str
     manifest_sha256: str
     autoscale: Autoscale
+    answering: Answering = field(default_factory=Answering)
+    logging: Logging = field(default_factory=Logging)
+    traffic: Traffic = field(default_factory=Traffic)
+    kept: bool = False
+    others: Others = field(default_factory=Others)
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON values. It holds the platform's settings, secrets among them."""
+        told = asdict(self)
+        told["settings"] = self.settings.model_dump(mode="json")
+        return told
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "EndpointSpec":
+        """What `to_json` has made."""
+        scale = dict(told["autoscale"])
+        scale["schedule"] = tuple(
+            Hours(**{**hours, "days": tuple(hours["days"])}) for hours in scale["schedule"]
+        )
+        return cls(
+            **{
+                **told,
+                "settings": Settings.model_validate(told["settings"]),
+                "autoscale": Autoscale(**scale),
+                "answering": Answering(**told["answering"]),
+                "logging": Logging(**told["logging"]),
+                "traffic": Traffic(**told["traffic"]),
+                "others": Others.from_json(told["others"]),
+            }
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything above: equal for an endpoint that need not be deployed again."""
-        scale, door = self.autoscale, self.settings.serve
+        door = self.settings.serve
         told = [
             self.settings.database,
             self.settings.warehouse,
@@ -47,7 +84,8 @@ class EndpointSpec:
             self.version,
             self.artifact_uri,
             self.manifest_sha256,
-            [scale.least, scale.most, scale.cpus, scale.gpus],
+            [asdict(self.autoscale), asdict(self.answering), asdict(self.logging), asdict(self.traffic)],
+            [self.kept, door.front_port, asdict(self.others)],
             # Who is let in, and what an answer promises: replicas that hold to older settings are replaced.
             [door.auth, door.jwt_keys, door.jwt_issuer, door.jwt_audience, door.log, door.log_sync],
         ]

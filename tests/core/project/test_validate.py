@@ -127,6 +127,42 @@ _ONE = [
     ("rp.Autoscale(0, 2)", "rp.Autoscale(3, 2)", "between 3 and 2 replicas"),
     ("rp.Autoscale(0, 2)", "rp.Autoscale(1, 1, cpus=-1)", "cpus is -1"),
     ("rp.Autoscale(0, 2)", "2", "autoscale is 2"),
+    *[
+        ("rp.Autoscale(0, 2)", f"rp.Autoscale({spec})", told)
+        for spec, told in [
+            ("0, True", "most is True"),
+            ("gpus=1.5", "gpus is 1.5"),
+            ("ongoing=0", "ongoing is 0"),
+            ("latency_s=0", "latency_s is 0"),
+            ("calm_s=float('nan')", "calm_s is nan"),
+            ("idle_s=-1", "idle_s is -1"),
+            ("standbys=0.5", "standbys is 0.5"),
+            ("schedule=3", "schedule is 3"),
+            ("schedule=('lunch',)", "schedule[0] is 'lunch'"),
+            ("schedule=(rp.Hours('11:3', '13:00', 1),)", "begin is '11:3'"),
+            ("schedule=(rp.Hours('11:30', '25:00', 1),)", "end is '25:00'"),
+            ("schedule=(rp.Hours('11:30', '11:30', 1),)", "begins and ends at '11:30'"),
+            ("schedule=(rp.Hours('11:30', '13:00', 2),)", "least is 2 -> give 1 to `most`, 1"),
+            ("schedule=(rp.Hours('11:30', '13:00', 1, days=()),)", "days is ()"),
+            ("schedule=(rp.Hours('11:30', '13:00', 1, days=('tues',)),)", "did you mean 'tue'"),
+            ("schedule=(rp.Hours('11:30', '13:00', 1, zone='Europe/Ulm'),)", "zone is 'Europe/Ulm'"),
+        ]
+    ],
+    *[
+        ("autoscale=rp.Autoscale(0, 2)", given, told)
+        for given, told in [
+            ("answering=3", "answering is 3"),
+            ("answering=rp.Answering(batch=0)", "batch is 0"),
+            ("answering=rp.Answering(at_once=0)", "at_once is 0"),
+            ("answering=rp.Answering(timeout_s=0)", "timeout_s is 0"),
+            ("answering=rp.Answering(default=2)", "default is 2"),
+            ("logging=rp.Logging(durable='locall')", "did you mean 'local'"),
+            ("logging=rp.Logging(sample=1.5)", "sample is 1.5"),
+            ("traffic=rp.Traffic(canary=2)", "canary is 2"),
+            ("traffic=rp.Traffic(canary=0.1, by='custmer')", "did you mean 'customer'"),
+            ("version=0", "version is 0"),
+        ]
+    ],
     ('endpoint="returned"', 'endpoint="gone"', "endpoint 'gone' does not exist"),
     ('rp.Decay("roc_auc"', 'rp.Decay("acc"', "decay's metric 'acc' does not exist"),
     ("rp.Drift(0.2)", "rp.Drift(0)", "psi_over is 0"),
@@ -266,7 +302,16 @@ def test_junk_anywhere_gives_faults_and_never_a_traceback(data: st.DataObject) -
         gates=use([use(rp.Gate("roc_auc", at_least=use(0.5)))]),
         seed=use(0),
     )(use(lambda run: run))
-    project.endpoint(use("e"), model=use("model"), autoscale=use(None))
+    hours = use(rp.Hours(use("11:30"), use("13:00"), use(1), days=use(("mon",)), zone=use("UTC")))
+    project.endpoint(
+        use("e"),
+        model=use("model"),
+        autoscale=use(rp.Autoscale(use(0), use(2), gpus=use(0.5), schedule=use((hours,)))),
+        version=use(None),
+        answering=use(rp.Answering(batch=use(3))),
+        logging=use(rp.Logging(durable=use("local"), sample=use(0.5))),
+        traffic=use(rp.Traffic(by=use("k"))),
+    )
     project.monitor(use("m"), endpoint=use("e"), drift=use(None), decay=use(None))
     project.replay(history_until=use("2024-01-01"), live_until=use("2024-02-01"))
     for fault in validate(project):

@@ -3,6 +3,7 @@ import random
 import socket
 import threading
 import time
+from dataclasses import replace
 from urllib.parse import quote
 
 import httpx
@@ -10,10 +11,11 @@ import orjson
 import pytest
 
 from rayplat.core.errors import UnavailableError, UserError
+from rayplat.core.project.table import Column
 from rayplat.serve.admission.decision import Admitted, Refused
 from rayplat.serve.front.neighbours import Neighbours
 
-from .served import MemoryLog, Uncharged, exchanged, fronted, good, question, served
+from .served import FORM, MemoryLog, Uncharged, exchanged, fronted, good, question, served
 
 PREDICT = "/v1/endpoints/buys/predict"
 
@@ -91,6 +93,29 @@ def test_wrong_tensors_are_the_callers_fault(http, body):
     answer = http.post("/v2/models/buys/infer", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["faults"]
+
+
+def test_a_column_of_vectors_is_a_tensor_of_two_dimensions():
+    form = replace(FORM, columns={**FORM.columns, "seen": Column("vector(2)")})
+    with fronted(replace(served(), form=form)) as front:
+        url = f"http://127.0.0.1:{front.port}/v2/models/buys"
+        shapes = {one["name"]: (one["datatype"], one["shape"]) for one in httpx.get(url).json()["inputs"]}
+        assert (shapes["seen"], shapes["amount"]) == (("FP32", [-1, 2]), ("FP64", [-1]))
+        rest = [
+            {"name": "shop", "datatype": "BYTES", "shape": [2], "data": ["north", "south"]},
+            {"name": "amount", "datatype": "FP64", "shape": [2], "data": [0.5, 1]},
+        ]
+        for data, shape, status in (
+            ([1, 2, 3, 4], [2, 2], 200),
+            ([[1, 2], [3, 4]], [2, 2], 200),
+            ([1, 2, 3], [2, 2], 422),
+            ([[1, 2], [3]], [2, 2], 422),
+            ([1, 2, 3, 4], [4], 422),
+            ([1, 2, 3, 4], [1, 4], 422),
+        ):
+            seen = {"name": "seen", "datatype": "FP32", "shape": shape, "data": data}
+            answer = httpx.post(f"{url}/infer", json={"inputs": [*rest, seen]})
+            assert (data, shape, answer.status_code) == (data, shape, status)
 
 
 def test_the_openapi_document_has_the_columns_of_the_model(http):
@@ -331,7 +356,8 @@ def test_requests_that_wait_for_a_slow_model_are_one_batch():
         for one in asking:
             one.join()
         assert {t[:12] for t in told} == {b"HTTP/1.1 200"}
-        assert len(told) == sum(sizes) == 20
+        # A network is handed multiples of LANES rows, so its rows do not tell how many were asked.
+        assert len(told) == 20
         assert len(sizes) < 8
 
 

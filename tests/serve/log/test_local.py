@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rayplat.core.errors import UnavailableError
-from rayplat.serve.log.frames import scan
+from rayplat.serve.log.frames import frame, scan
 from rayplat.serve.log.local import LocalLog
-from rayplat.serve.log.rows import records_of
-from rayplat.serve.log.slot import hold, identity, segments, slots
+from rayplat.serve.log.rows import payload, records_of
+from rayplat.serve.log.slot import hold, identity, segments, slots, waiting_bytes
 from tests.serve.logs import record
 
 _ROOT = Path(__file__).parents[3]
@@ -102,11 +102,20 @@ def test_a_flush_that_fails_vouches_for_nothing_and_the_log_goes_on_in_another_f
 
 
 def test_a_log_with_too_much_waiting_refuses(tmp_path):
-    log = LocalLog(tmp_path, sync="process", file_bytes=1000, most_waiting=5000)
+    now = 0.0
+    log = LocalLog(tmp_path, sync="process", file_bytes=1000, most_waiting=5000, clock=lambda: now)
     errors = [log.submit([record()]).exception() for _ in range(100)]
-    told = next(error for error in errors if error is not None)
-    assert isinstance(told, UnavailableError)
-    assert "wait for the lakehouse" in told.what
+    told = [error for error in errors if error is not None]
+    assert all(isinstance(error, UnavailableError) for error in told)
+    assert "wait for the lakehouse" in told[0].what
+    size = len(frame(payload([record()])))
+    assert (100 - len(told)) * size == waiting_bytes(tmp_path / "0") < 5000 + 1000 + 2 * size
+    assert errors[-len(told) :] == told, "once it refuses, it refuses until something was shipped"
+    for segment in segments(tmp_path / "0")[:-1]:
+        segment.path.unlink()
+    assert log.submit([record()]).exception() is not None, "it does not look at every request"
+    now = 1.0
+    assert log.submit([record()]).exception() is None
     log.close()
 
 

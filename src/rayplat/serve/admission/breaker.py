@@ -76,6 +76,10 @@ class Breaker:
             return Breaker(self.rule, "closed", now)
         return replace(self, trying=max(0, self.trying - 1), succeeded=succeeded)
 
+    def forgot(self) -> "Breaker":
+        """The state after a call that was made and tells nothing, such as one that the caller has spoilt."""
+        return replace(self, trying=max(0, self.trying - 1))
+
     def _counted(self, good: bool, now: float) -> "Breaker":
         fresh = now - self.since > self.rule.window_s
         calls = (0 if fresh else self.calls) + 1

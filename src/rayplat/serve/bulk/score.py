@@ -23,6 +23,7 @@ from rayplat.features.distributed.tasks import connected
 from rayplat.features.versions import FeatureVersions
 from rayplat.registry.artifact import read_manifest
 from rayplat.registry.model import RegisteredVersion
+from rayplat.registry.signature import check
 from rayplat.serve.as_trained import applied, as_trained
 from rayplat.serve.bulk.plan import By, Rows, columns, plan, predictions_schema
 from rayplat.serve.bulk.scorer import Scorer
@@ -83,10 +84,11 @@ class BulkScoring:
 
         Raises:
             NotFoundError: a table, a snapshot or the artifact does not exist.
-            IntegrityError: the artifact is not what was registered.
+            IntegrityError: the artifact is not what was registered, or not signed.
             UserError: the table lacks a column, the filter cannot be read, or Ray is needed and not there.
             ConflictError: a snapshot that is needed is being expired.
         """
+        check(self._settings.registry, version.artifact_uri, version.manifest_sha256)
         manifest = read_manifest(version.artifact_uri, version.manifest_sha256)
         find = applied(FeatureVersions(self._settings))
         by = By(project, as_trained(declared_model(project, version.name), manifest, find), version)

@@ -4,9 +4,10 @@ Knows how a batch of rows becomes data files of predictions; it does not know wh
 when the files become a snapshot. A version is loaded once a process.
 """
 
-import pickle
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,8 +20,6 @@ from rayplat.core.project.view import DerivedView, FeatureView, RequestView, in_
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.files import DataFile, FileWriter
 from rayplat.features.derived import derived_features
-from rayplat.features.versions import FeatureVersions
-from rayplat.serve.as_trained import applied
 from rayplat.serve.assembly import matrix
 from rayplat.serve.bulk.scoring import AT, PROBABILITY, SCORING, VERSION, Scoring
 from rayplat.serve.evaluation import probabilities
@@ -56,7 +55,7 @@ class Scorer:
             UserError: a column is missing or of the wrong kind, or a row has no time.
         """
         files = self.writer.write(self.scored(rows))
-        return pa.table({FILES: pa.array([pickle.dumps(file) for file in files], pa.binary())})
+        return pa.table({FILES: pa.array([repr(_values(file)) for file in files], pa.string())})
 
     def scored(self, rows: pa.Table) -> pa.Table:
         """The predictions of rows, in their order, with the columns of the table of predictions."""
@@ -86,7 +85,13 @@ class Scorer:
 def files_of(made: pa.Table) -> Iterator[DataFile]:
     """The data files that a table of `Scorer` describes."""
     for described in made.column(FILES).to_pylist():
-        yield pickle.loads(described)  # noqa: S301 - made by our own tasks, a moment ago
+        yield DataFile(*ast.literal_eval(described))
+
+
+def _values(file: DataFile) -> tuple[Any, ...]:
+    """The fields of a file: numbers, texts, bytes and mappings of them, which are Python literals."""
+    described = dict(file.described)
+    return file.path, file.rows, file.bytes, file.sha256, file.spec_id, described
 
 
 def joins(model: Model) -> bool:
@@ -115,8 +120,7 @@ def _loaded(settings: Settings, scoring: Scoring) -> Loaded:
     if found is None:
         torch.set_num_threads(1)  # tasks are side by side already
         project = load_project(scoring.project)
-        find = applied(FeatureVersions(settings))
-        found = load_version(project, scoring.model, scoring.artifact_uri, scoring.manifest_sha256, find)
+        found = load_version(settings, project, scoring.model, scoring.artifact_uri, scoring.manifest_sha256)
         while len(_LOADED) >= _MOST_LOADED:
             _LOADED.pop(next(iter(_LOADED)))
         _LOADED[key] = found

@@ -6,6 +6,8 @@ is not read from.
 """
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -113,6 +115,18 @@ class Connection(asyncio.Protocol):
         """Close after what was answered has been sent."""
         if self._transport is not None:
             self._transport.close()
+
+    def taken_out(self) -> "socket.socket | None":
+        """The peer's socket, out of this connection, which is over; None where something is on its way."""
+        transport = self._transport
+        if transport is None or not self.idle or self._deaf or transport.get_write_buffer_size():
+            return None
+        transport.pause_reading()
+        taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        transport.abort()  # closes its descriptor; the peer does not notice, as there is another one
+        self._transport = None
+        self._shared.open.discard(self)
+        return taken
 
     def drop(self) -> None:
         """Close now, whatever was not sent."""

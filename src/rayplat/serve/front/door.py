@@ -8,10 +8,12 @@ features or predictions come about.
 | `POST /v1/endpoints/<name>/predict`, `POST /endpoints/<name>/predict` | predictions |
 | `GET /v1/endpoints/<name>`, `GET /endpoints/<name>` | what is asked for, model and version |
 | `GET /v1/endpoints/<name>/openapi.json` | the OpenAPI document |
+| `GET /v1/endpoints/<name>/metrics`, `/endpoints/<name>/metrics` | Prometheus metrics of this process |
 | `GET /endpoints/<name>/health`, `GET /v2/health/live`, `/v2/health/ready`, `/v2` | the server's state |
 | `GET /v2/models/<name>`, `/v2/models/<name>/ready`, `POST /v2/models/<name>/infer` | OIP v2 |
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,21 +23,23 @@ import orjson
 from rayplat.core.telemetry import counter, histogram
 from rayplat.features.server.faults import RefusedError
 from rayplat.serve.admission.admission import Admission
-from rayplat.serve.admission.decision import Admitted, NotAdmittedError, Refused
-from rayplat.serve.charge import Charge
+from rayplat.serve.admission.decision import Admitted, Refused
+from rayplat.serve.fitting import check_fits
 from rayplat.serve.front import inference
+from rayplat.serve.front.arrow import ArrowExchange
 from rayplat.serve.front.connection import Answer as Answering
 from rayplat.serve.front.head import Head
 from rayplat.serve.front.once import Once
 from rayplat.serve.front.openapi import document
-from rayplat.serve.front.reply import Reply, refused, reply_to
+from rayplat.serve.front.plain import Exchange, PlainExchange
+from rayplat.serve.front.reply import Reply, cause_of, refused, reply_to
 from rayplat.serve.front.turn import Turn, Waiting
 from rayplat.serve.keyed import Keyed, KeyedRequests
 from rayplat.serve.predictor import Answer
-from rayplat.serve.request import RequestError
 from rayplat.serve.served import Served
 
 Told = Callable[[Reply], None]
+METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
 
 
@@ -65,18 +69,16 @@ class Door:
         self._turn = turn
         self._alone = alone
         self._elsewhere = elsewhere
-        name = served.predictor.endpoint
-        predictor = served.predictor
-        self._head: dict[str, Any] = {
-            "endpoint": name,
-            "model": predictor.model,
-            "version": predictor.version,
-        }
+        self._name = name = served.predictor.endpoint
+        self._plain = PlainExchange(served)
         self._predicts = {f"/v1/endpoints/{name}/predict", f"/endpoints/{name}/predict"}
         self._infers = f"/v2/models/{name}/infer"
+        self._metrics = {f"/v1/endpoints/{name}/metrics", f"/endpoints/{name}/metrics"}
         self._pages = _pages(served)
         requests = counter("serve_requests_total", "requests to /predict", ("endpoint", "status"))
+        errors = counter("serve_errors_total", "requests that failed, by cause", ("endpoint", "cause"))
         self._count = _Counts(lambda status: requests.labels(name, str(status)))
+        self._errors = _Counts(lambda cause: errors.labels(name, cause))
         self._once = None if keyed is None else Once(keyed, lambda status: self._count[status].inc())
         self._rows = counter("serve_predictions_total", "predictions answered", ("endpoint",)).labels(name)
         self._seconds = histogram(
@@ -91,6 +93,9 @@ class Door:
                 self._predict(head, body, told, infer=path == self._infers)
                 return
             page = self._pages.get(path)
+            if page is None and path in self._metrics:
+                _scraped(head, told)
+                return
             if page is None and self._elsewhere is not None:
                 self._elsewhere(head, body, told)
                 return
@@ -102,84 +107,81 @@ class Door:
     def _predict(self, head: Head, body: bytes, told: Told, *, infer: bool) -> None:
         if head.method != "POST":
             raise RefusedError(405, f"{head.method[:20]} is not answered here; use POST", "POST")
-        name = self._head["endpoint"]
-        decided = self._admission.check(head.authorization, name, 0, time.time())
+        decided = self._admission.check(head.authorization, self._name, 0, time.time())
         if isinstance(decided, Refused):
             self._count[decided.status].inc()
+            self._errors["admission"].inc()
             told(refused(decided))
-        elif head.key is None or self._once is None:
-            self._work(head, body, told, decided, infer=infer)
+            return
+        exchange: Exchange
+        if infer:
+            exchange = inference.InferExchange(self._served)
         else:
-            keyed = Keyed(decided.caller, name, head.key, (b"infer\n" if infer else b"predict\n") + body)
-            self._once.ask(keyed, lambda done: self._work(head, body, done, decided, infer=infer), told)
+            exchange = ArrowExchange(self._served) if head.arrow else self._plain
+        if head.key is None or self._once is None:
+            self._work(head, body, told, decided, exchange)
+        else:
+            keyed = Keyed(decided.caller, self._name, head.key, exchange.name + b"\n" + body)
+            self._once.ask(
+                keyed, lambda done: self._work(head, body, done, decided, exchange), told, exchange.kind
+            )
 
-    def _work(self, head: Head, body: bytes, told: Told, by: Admitted, *, infer: bool) -> None:
+    def _work(self, head: Head, body: bytes, told: Told, by: Admitted, exchange: Exchange) -> None:
         """Answer a question of somebody who was let in."""
-        begin, given = time.perf_counter(), None
+        begin = time.perf_counter()
 
         def charge(rows: int) -> None:
-            self._admission.charge(by, self._head["endpoint"], rows, time.time())
-
-        if infer:
-            try:
-                body, given = inference.body_of(body)
-            except RequestError as error:
-                self._charged(charge, error, told)
-                return
+            check_fits(by.limits, rows)
+            self._admission.charge(by, self._name, rows, time.time())
 
         def settled(answer: Answer | Exception) -> None:
             if isinstance(answer, Exception):
                 self._failed(answer, told)
                 return
             try:
-                reply = Reply(self._inferred(answer, given) if infer else self._predicted(answer))
+                reply = exchange.reply(answer)
             # Others of the batch are told after this one.
             except Exception as failure:
                 self._failed(failure, told)
                 return
+            told(reply)
             self._count[200].inc()
             self._rows.inc(len(answer.records))
-            told(reply)
             self._seconds.observe(time.perf_counter() - begin)
 
         self._turn.add(
-            Waiting(body, begin, settled, by.caller, head.trace_id, head.key, charge), alone=self._alone()
+            Waiting(body, begin, settled, by.caller, head.trace_id, head.key, charge, exchange),
+            alone=self._alone(),
         )
-
-    def _charged(self, charge: Charge, error: Exception, told: Told) -> None:
-        """Tell a fault of the body, which counts as an instance."""
-        try:
-            charge(1)
-        except NotAdmittedError as over:
-            error = over
-        self._failed(error, told)
 
     def _failed(self, error: Exception, told: Told) -> None:
         reply = reply_to(error)
         self._count[reply.status].inc()
+        self._errors[cause_of(error)].inc()
         told(reply)
 
-    def _predicted(self, answer: Answer) -> bytes:
-        predictions = answer.predictions()
-        for one, record in zip(predictions, answer.records, strict=True):
-            sources = orjson.loads(record.provenance)
-            one["features_of"] = {view: of and of.get("event_time") for view, of in sources.items()}
-        return orjson.dumps({**self._head, "predictions": predictions})
 
-    def _inferred(self, answer: Answer, given: str | None) -> bytes:
-        return inference.answered(self._head["endpoint"], self._head["version"], answer, given)
+class _Counts(dict[Any, Any]):
+    """Counters by status or cause, each looked up once."""
 
-
-class _Counts(dict[int, Any]):
-    """Counters by status, each looked up once."""
-
-    def __init__(self, make: Callable[[int], Any]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, status: int) -> Any:
-        self[status] = made = self._make(status)
+    def __missing__(self, of: Any) -> Any:
+        self[of] = made = self._make(of)
         return made
+
+
+def _scraped(head: Head, told: Told) -> None:
+    """Tell the metrics of this process; they are written beside the loop."""
+    if head.method not in ("GET", "HEAD"):
+        raise RefusedError(405, f"{head.method[:20]} is not answered here; use GET", "GET")
+    from prometheus_client import generate_latest
+
+    loop = asyncio.get_running_loop()
+    made = loop.run_in_executor(None, generate_latest)
+    made.add_done_callback(lambda done: told(Reply(done.result(), kind=METRICS)))
 
 
 def _pages(served: Served) -> dict[str, bytes]:

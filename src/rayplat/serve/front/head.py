@@ -11,6 +11,7 @@ from rayplat.features.server.wire import parse
 from rayplat.serve.admission.headers import trace_id
 from rayplat.serve.log.idempotency import KEY_FORM, is_key
 
+ARROW = b"application/vnd.apache.arrow.stream"
 _KEPT = 1024
 _OF_ONE_REQUEST = (b"traceparent", b"idempotency-key")
 
@@ -27,6 +28,7 @@ class Head:
         authorization: the credential's header, as it was sent.
         trace_id: 32 hex digits of `traceparent`.
         key: of `Idempotency-Key`.
+        arrow: whether the body is an Arrow IPC stream.
     """
 
     method: str
@@ -37,6 +39,7 @@ class Head:
     authorization: bytes | None = None
     trace_id: str | None = None
     key: str | None = None
+    arrow: bool = False
 
 
 class Heads:
@@ -77,6 +80,7 @@ def _read(data: bytes, most_body: int) -> tuple[Head, dict[bytes, bytes]]:
         authorization=parsed.headers.get(b"authorization"),
         trace_id=trace_id(parsed.headers.get(b"traceparent")),
         key=_key(parsed.headers.get(b"idempotency-key")),
+        arrow=parsed.headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == ARROW,
     )
     return head, parsed.headers
 

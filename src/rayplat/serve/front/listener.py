@@ -3,7 +3,8 @@
 Knows binding, and an end that loses no answer that was begun; it does not know paths.
 
 On the port that all may reach, every replica of a machine listens (SO_REUSEPORT), and the kernel spreads
-connections over them. On a port of the loopback that is its own, a replica is asked by its neighbours.
+connections over them; or it has a seat at the machine's keeper, which deals them. On a port of the loopback
+that is its own, a replica is asked by its neighbours.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rayplat.core.errors import UnavailableError
 from rayplat.features.server.process import Where, listen
@@ -18,10 +21,12 @@ from rayplat.serve.admission.admission import Admission
 from rayplat.serve.front.connection import STALLED_S, Connection, Shared
 from rayplat.serve.front.door import Door
 from rayplat.serve.front.neighbours import Neighbours
-from rayplat.serve.front.turn import Turn
+from rayplat.serve.front.seated import Seated
+from rayplat.serve.front.turn import MOST_REQUESTS, Turn
 from rayplat.serve.keyed import KeyedRequests
 from rayplat.serve.prediction_log import Log
 from rayplat.serve.served import Served
+from rayplat.serve.stages import stages_of
 
 DRAIN_S = 10.0
 """How long answers that were begun may take at the end."""
@@ -32,14 +37,30 @@ _LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
+class SeatAt:
+    """Where a front has its seat, and what it tells the keeper there; see `seat.Seat`."""
+
+    path: Path
+    hello: dict[str, Any]
+    quit_asked: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Fronted:
-    """What a front answers with. `log`, `admission` and `keyed` are closed by who made them."""
+    """What a front answers with. `log`, `admission` and `keyed` are closed by who made them.
+
+    Attributes:
+        seat: None: the front listens for itself.
+        batch: so many requests are answered together at most.
+    """
 
     served: Served
     admission: Admission
     log: Log
     neighbours: Neighbours | None = None
     keyed: KeyedRequests | None = None
+    seat: SeatAt | None = None
+    batch: int = MOST_REQUESTS
 
 
 class Front:
@@ -54,9 +75,9 @@ class Front:
         self._fronted = fronted
         self._stalled_s = stalled_s
         # `workers` asks for SO_REUSEPORT.
-        self._public = listen(Where(where.host, where.port, workers=2))
+        self._public = None if fronted.seat is not None else listen(Where(where.host, where.port, workers=2))
         self._private = listen(Where(_LOOPBACK, 0))
-        self.port = int(self._public.getsockname()[1])
+        self.port = where.port if self._public is None else int(self._public.getsockname()[1])
         self.private_port = int(self._private.getsockname()[1])
         self._begun = threading.Event()
         self._ended: Callable[[], object] = lambda: None
@@ -87,7 +108,12 @@ class Front:
         end = asyncio.Event()
         fronted = self._fronted
         turn = Turn(
-            fronted.served.form, fronted.served.predictor.answer, fronted.log, fronted.admission.waited
+            fronted.served.form,
+            fronted.served.predictor.answer,
+            fronted.log,
+            fronted.admission.waited,
+            stages=stages_of(fronted.served.predictor.endpoint),
+            most=fronted.batch,
         )
         near = fronted.neighbours
         public, private = self._doors(turn, near)
@@ -95,10 +121,13 @@ class Front:
         servers = [
             await loop.create_server(lambda one=one: Connection(one), sock=sock, backlog=_BACKLOG)  # type: ignore[misc]
             for one, sock in zip(shared, (self._public, self._private), strict=True)
+            if sock is not None
         ]
         self._ended = lambda: loop.is_closed() or loop.call_soon_threadsafe(end.set)
         if near is not None:
             near.tell(fronted.served.predictor.endpoint, self.private_port)
+        seat = fronted.seat
+        seated = None if seat is None else Seated(seat.path, seat.hello, public, seat.quit_asked)
         sweeper = asyncio.create_task(self._sweep(shared))
         self._begun.set()
         await end.wait()
@@ -107,6 +136,8 @@ class Front:
         sweeper.cancel()
         for server in servers:
             server.close()
+        if seated is not None:
+            await seated.leave(DRAIN_S)
         await _drain(shared)
         turn.close()
 

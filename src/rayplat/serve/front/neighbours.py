@@ -9,11 +9,13 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from rayplat.core.settings import Settings
 from rayplat.features.server.faults import PROBLEM, RefusedError
-from rayplat.serve.front.head import Head
+from rayplat.serve.front.head import ARROW, Head
 from rayplat.serve.front.reply import Reply, reply_to
 
 # A name that is no name of an endpoint is never a part of a file's name.
@@ -24,15 +26,22 @@ _LOOPBACK = "127.0.0.1"
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+def front_folder(settings: Settings) -> Path:
+    """The folder of this machine's fronts."""
+    return settings.home / "front" / socket.gethostname()
+
+
 class Neighbours:
     """The replicas that one replica may pass requests on to.
 
     Args:
         folder: of the files, on this machine's disk.
+        keeper: the folder of the machine's keeper, which holds requests of endpoints without a replica.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keeper: Path | None = None) -> None:
         self._folder = folder
+        self._keeper = keeper
         self._own: Path | None = None
         self._kept: dict[Path, list[_Streams]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +83,8 @@ class Neighbours:
 
     async def _passed(self, endpoint: str, head: Head, body: bytes) -> Reply:
         files = sorted(self._folder.glob(f"{endpoint}.*"))
+        if not files and self._keeper is not None and (self._keeper / f"{endpoint}.kept").exists():
+            return await asyncio.wait_for(self._one(self._keeper / "port", head, body), _ANSWERED_WITHIN_S)
         if not files:
             raise RefusedError(404, f"no endpoint {endpoint!r} answers on this machine")
         self._turn += 1
@@ -113,6 +124,8 @@ def _request(head: Head, body: bytes) -> bytes:
         lines.append(f"traceparent: 00-{head.trace_id}-{'0' * 15}1-01")
     if head.key is not None:
         lines.append(f"idempotency-key: {head.key}")
+    if head.arrow:
+        lines.append(f"content-type: {ARROW.decode()}")
     text = "\r\n".join(lines).encode()
     authorization = b"" if head.authorization is None else b"\r\nauthorization: " + head.authorization
     return b"".join((text, authorization, b"\r\n\r\n", body))

@@ -6,10 +6,11 @@ Knows which reply follows from what is known of a key; it does not know how a re
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TypeVar
 
 from rayplat.features.server.faults import PROBLEM, problem
-from rayplat.serve.front.reply import Reply, reply_to
+from rayplat.serve.front.reply import JSON, Reply, reply_to
 from rayplat.serve.keyed import BUSY, MISMATCH, RETRY_AFTER_S, Found, Keyed, KeyedRequests
 from rayplat.serve.log.idempotency import Busy, Claimed, Kept
 
@@ -32,10 +33,11 @@ class Once:
         self._count = count
         self._loop = asyncio.get_running_loop()
 
-    def ask(self, one: Keyed, work: Callable[[Told], None], told: Told) -> None:
+    def ask(self, one: Keyed, work: Callable[[Told], None], told: Told, kind: bytes = JSON) -> None:
         """Answer a request under its key.
 
         Args:
+            kind: the content type of its answer.
             work: called where there is no answer yet; tells its reply once, on the loop.
             told: hears the reply, on the loop.
         """
@@ -48,7 +50,7 @@ class Once:
                 except Exception as error:
                     self._settle(what, reply_to(error), told)
                 return
-            reply = _reply(what)
+            reply = reply_to(what) if isinstance(what, Exception) else known(what, kind)
             self._count(reply.status)
             told(reply)
 
@@ -56,7 +58,7 @@ class Once:
 
     def _settle(self, claimed: Claimed, reply: Reply, told: Told) -> None:
         def kept(answer: bytes | Exception) -> None:
-            told(reply_to(answer) if isinstance(answer, Exception) else Reply(answer))
+            told(reply_to(answer) if isinstance(answer, Exception) else replace(reply, body=answer))
 
         if reply.status == 200:
             self._then(lambda: self._requests.settle(claimed, reply.body), kept)
@@ -84,9 +86,12 @@ class Once:
             future.add_done_callback(done)
 
 
-def _reply(found: "Found | Exception") -> Reply:
-    if isinstance(found, Exception):
-        return reply_to(found)
+def known(found: Found, kind: bytes = JSON) -> Reply:
+    """What is told of a key that could not be claimed.
+
+    Args:
+        kind: the content type of the answer that was kept.
+    """
     if isinstance(found, Kept):
-        return Reply(found.answer)
+        return Reply(found.answer, kind=kind)
     return _BUSY if isinstance(found, Busy) else _MISMATCH

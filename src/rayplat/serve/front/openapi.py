@@ -7,8 +7,11 @@ from typing import Any
 
 from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Column
+from rayplat.serve.front.head import ARROW as ARROW_KIND
 from rayplat.serve.request import MAX_INSTANCES, RequestForm
 
+ARROW = ARROW_KIND.decode()
+_BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "int32": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
@@ -17,7 +20,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "float64": {"type": "number"},
     "bool": {"type": "boolean"},
     "date": {"type": "string", "format": "date"},
-    "binary": {"type": "string", "contentEncoding": "base64"},
+    "binary": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
     "timestamp": {"type": "string", "format": "date-time"},
 }
 _EXAMPLES: dict[str, Any] = {
@@ -34,6 +37,7 @@ _PREDICTION = {
         "id": {"type": "string", "pattern": "^prd_[0-9a-f]{32}$"},
         "probability": {"type": "number", "minimum": 0, "maximum": 1},
         "positive": {"type": "boolean"},
+        "fallback": {"enum": ["previous", "default"], "description": "what stood in, where something did"},
         "features_of": {
             "type": "object",
             "description": "view -> event time of the row behind its features, null where there is none",
@@ -52,6 +56,7 @@ _PROBLEM = {
         "faults": {"type": "array", "items": {"type": "string"}},
     },
 }
+_BYTES = {"schema": {"type": "string", "format": "binary", "description": "an Arrow IPC stream"}}
 _KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 _REFUSALS = {
     "400": "the body is no JSON",
@@ -62,6 +67,7 @@ _REFUSALS = {
     "413": "the body, or the number of instances, is too large",
     "422": "the body is not what the schema says",
     "429": "over the caller's limit; Retry-After tells when to ask again",
+    "431": "the head is too long",
     "503": "not now; Retry-After tells when to ask again",
 }
 
@@ -89,9 +95,12 @@ def document(name: str, model: str, version: int, form: RequestForm) -> dict[str
             {"name": "traceparent", "in": "header", "required": False, "schema": {"type": "string"}},
             {"name": "Idempotency-Key", "in": "header", "required": False, "schema": _KEY},
         ],
-        "requestBody": {"required": True, "content": {"application/json": _asked(form)}},
+        "requestBody": {"required": True, "content": {"application/json": _asked(form), ARROW: _BYTES}},
         "responses": {
-            "200": {"description": "predictions", "content": {"application/json": {"schema": answer}}},
+            "200": {
+                "description": "predictions, in the form that was asked in",
+                "content": {"application/json": {"schema": answer}, ARROW: _BYTES},
+            },
             **refusals,
         },
     }

@@ -5,12 +5,13 @@ Knows how an answer and a problem document (RFC 9457) are written; it does not k
 
 from dataclasses import dataclass
 
-from rayplat.core.errors import NotFoundError, UnavailableError, UserError
+from rayplat.core.errors import BugError, NotFoundError, UnavailableError, UserError
 from rayplat.core.telemetry import get_logger
 from rayplat.features.server.faults import PROBLEM, RefusedError, problem
 from rayplat.features.server.wire import FIRST
 from rayplat.serve.admission.decision import NotAdmittedError, Refused
 from rayplat.serve.admission.headers import refusal_headers
+from rayplat.serve.predictor import NotLoggedError
 from rayplat.serve.request import RequestError
 
 JSON = b"application/json"
@@ -42,6 +43,19 @@ def refused(refusal: Refused) -> Reply:
     """A request that admission did not let in (RFC 6750, section 3; RFC 9110, section 10.2.3)."""
     more = b"".join(b"%b: %b\r\n" % header for header in refusal_headers(refusal))
     return Reply(problem(refusal.status, refusal.problem), refusal.status, PROBLEM, more)
+
+
+def cause_of(error: BaseException) -> str:
+    """What made a request fail, as the metric of errors names it; one of few."""
+    if isinstance(error, NotAdmittedError):
+        return "limits"
+    if isinstance(error, NotLoggedError):
+        return "log"
+    if isinstance(error, UnavailableError | NotFoundError):
+        return "features"
+    if isinstance(error, RefusedError | UserError):
+        return "request"
+    return "model" if isinstance(error, BugError) else "internal"
 
 
 def reply_to(error: BaseException) -> Reply:

@@ -4,13 +4,18 @@ Knows which key of a caller stands for which request, and what was answered; it 
 is claimed before the work and settled after the prediction is durable. Both are transactions of the database,
 and only requests that carry a key pay for them.
 
-Where a replica dies between the two, the claim lapses after a while: the request is answered anew then, under
-new prediction ids, for nobody was told of the old ones. (The semantics of the header are those of
+Where a replica dies between the two, the request is answered anew, under new prediction ids, for nobody was
+told of the old ones: by a replica of the same machine at once, for the dead one's lock is free; by others
+when its claim is not renewed any more. A replica that was only slow may settle after that: who settles first
+has given the answer, and the other one tells the same. (The semantics of the header are those of
 draft-ietf-httpapi-idempotency-key-header-07: another request under a used key is an error of the caller.)
 """
 
+import contextlib
 import hashlib
 import secrets
+import threading
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,8 +23,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from rayplat.core.database import ensure_tables, open_database, writing
-from rayplat.core.errors import UserError
+from rayplat.core.errors import RayplatError, UserError
 from rayplat.core.settings import Settings
+from rayplat.serve.log.alive import Alive
 
 _LOCK = 0x7261_7913
 _METADATA = sa.MetaData()
@@ -33,7 +39,8 @@ _KEYS = sa.Table(
     sa.Column("until", sa.Double, nullable=False, index=True),
 )
 KEPT_S = 86_400.0
-LAPSES_S = 60.0
+LAPSES_S = 3.0
+RENEWED_S = 1.0
 LONGEST_KEY = 255
 KEY_FORM = f"Idempotency-Key has 1 to {LONGEST_KEY} ASCII characters"
 
@@ -44,6 +51,7 @@ class Claimed:
 
     name: str
     claim: str
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +82,30 @@ class IdempotencyKeys:
     Args:
         settings: names the database.
         kept_s: how long an answer is kept.
-        lapses_s: how long a claim holds.
+        lapses_s: how long a claim holds that is not renewed.
+        renewed_s: how often the claims of this process are renewed; None: never.
     """
 
-    def __init__(self, settings: Settings, *, kept_s: float = KEPT_S, lapses_s: float = LAPSES_S) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        kept_s: float = KEPT_S,
+        lapses_s: float = LAPSES_S,
+        renewed_s: float | None = RENEWED_S,
+    ) -> None:
         self._settings = settings
         self._kept_s = kept_s
         self._lapses_s = lapses_s
+        self._renewed_s = renewed_s
+        self._mine: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._renewer: threading.Thread | None = None
+
+    @cached_property
+    def _alive(self) -> Alive:
+        return Alive(self._settings.home / "idempotency")
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -106,13 +131,16 @@ class IdempotencyKeys:
         name, digest = _digest(caller, endpoint, key), hashlib.sha256(request).hexdigest()
         with writing(self._engine, _LOCK) as connection:
             row = connection.execute(_KEYS.select().where(_KEYS.c.name == name)).first()
-            if row is not None and row.until > now:
+            if row is not None and row.until > now and not self._left(row):
                 return _found(row, digest)
-            connection.execute(_KEYS.delete().where(_KEYS.c.until <= now))
-            claim = secrets.token_hex(8)
+            over = (_KEYS.c.until <= now) | (_KEYS.c.name == name)
+            connection.execute(_KEYS.delete().where(over))
+            # Whose claim it is can be read from it, so that others of the machine see when he is dead.
+            claim = self._alive.name + secrets.token_hex(4)
             values = {"name": name, "request": digest, "claim": claim, "until": now + self._lapses_s}
             connection.execute(_KEYS.insert(), [values])
-            return Claimed(name, claim)
+        self._begun(name, claim)
+        return Claimed(name, claim, digest)
 
     def settle(self, claimed: Claimed, answer: bytes, now: float) -> bytes:
         """Keep an answer whose predictions are durable; what is to be sent.
@@ -122,10 +150,14 @@ class IdempotencyKeys:
         with writing(self._engine, _LOCK) as connection:
             row = connection.execute(_KEYS.select().where(_KEYS.c.name == claimed.name)).first()
             if row is not None and row.answer is not None and row.claim != claimed.claim:
-                return bytes(row.answer)
-            if row is not None and row.claim == claimed.claim:
-                chosen = _KEYS.update().where(_KEYS.c.name == claimed.name)
-                connection.execute(chosen.values(answer=answer, until=now + self._kept_s))
+                if row.request == claimed.request:
+                    answer = bytes(row.answer)
+            elif row is None or row.request == claimed.request:
+                values = {"claim": claimed.claim, "answer": answer, "until": now + self._kept_s}
+                told = {"name": claimed.name, "request": claimed.request, **values}
+                connection.execute(_KEYS.delete().where(_KEYS.c.name == claimed.name))
+                connection.execute(_KEYS.insert(), [told])
+        self._ended(claimed)
         return answer
 
     def give_up(self, claimed: Claimed) -> None:
@@ -135,12 +167,54 @@ class IdempotencyKeys:
                 (_KEYS.c.name == claimed.name) & (_KEYS.c.claim == claimed.claim) & _KEYS.c.answer.is_(None)
             )
             connection.execute(_KEYS.delete().where(mine))
+        self._ended(claimed)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Renew no claim any more, and close the connections."""
+        self._stop.set()
+        if self._renewer is not None:
+            self._renewer.join()
+        if "_alive" in self.__dict__:
+            self._alive.close()
+            del self.__dict__["_alive"]
         if "_engine" in self.__dict__:
             self._engine.dispose()
             del self.__dict__["_engine"]
+
+    def renew(self, now: float) -> None:
+        """Hold the claims of this process for longer.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        with self._lock:
+            mine = list(self._mine.values())
+        if mine:
+            with writing(self._engine, _LOCK) as connection:
+                held = _KEYS.c.claim.in_(mine) & _KEYS.c.answer.is_(None)
+                connection.execute(_KEYS.update().where(held).values(until=now + self._lapses_s))
+
+    def _left(self, row: Any) -> bool:
+        """Whether a claim's owner is known to have died before it answered."""
+        return row.answer is None and self._alive.is_dead(row.claim[:8])
+
+    def _begun(self, name: str, claim: str) -> None:
+        with self._lock:
+            self._mine[name] = claim
+            if self._renewed_s is not None and self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, name="idempotency", daemon=True)
+                self._renewer.start()
+
+    def _ended(self, claimed: Claimed) -> None:
+        with self._lock:
+            if self._mine.get(claimed.name) == claimed.claim:
+                del self._mine[claimed.name]
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._renewed_s):
+            # A database that is away for a moment: the claims hold as long as they hold.
+            with contextlib.suppress(RayplatError):
+                self.renew(time.time())
 
 
 def _found(row: Any, digest: str) -> Kept | Busy | Mismatch:

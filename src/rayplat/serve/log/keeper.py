@@ -19,12 +19,12 @@ from pathlib import Path
 
 import orjson
 
-from rayplat.core.errors import RayplatError
+from rayplat.core.errors import ConflictError, RayplatError
 from rayplat.core.events import EventBus
 from rayplat.core.settings import Settings
 from rayplat.core.telemetry import configure_logging, get_logger
 from rayplat.data.lakehouse.catalog import Lakehouse
-from rayplat.serve.log.shipping import ship
+from rayplat.serve.log.places import ship_all
 from rayplat.serve.log.slot import locked
 
 EVERY_S = 15.0
@@ -38,7 +38,7 @@ class Keeper:
     """Keeps the shipping process of a machine, if no other replica does.
 
     Args:
-        folder: of the slots.
+        folder: where the keepers of a machine agree on one of them.
         settings: of the platform.
         every_s: how often is shipped.
     """
@@ -64,6 +64,7 @@ class Keeper:
     def _keep(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
+                self._folder.mkdir(parents=True, exist_ok=True)
                 held = locked(self._folder / "shipper.lock", wait=False)
             except OSError as error:
                 get_logger("serve.log").warning("nobody ships predictions", error=str(error))
@@ -76,7 +77,7 @@ class Keeper:
 
     def _run(self) -> None:
         """Run the process until it ends or this keeper does."""
-        command = [sys.executable, "-m", "rayplat.serve.log.keeper", str(self._folder), str(self._every_s)]
+        command = [sys.executable, "-m", "rayplat.serve.log.keeper", str(self._every_s)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE)
         try:
             if process.stdin is not None:
@@ -97,7 +98,7 @@ class Keeper:
                 process.wait()
 
 
-def work(folder: Path, every_s: float, told: int) -> None:
+def work(every_s: float, told: int) -> None:
     """Ship now and then, until the pipe `told` ends; its first line is the settings."""
     with os.fdopen(told, "rb", buffering=0, closefd=False) as pipe:
         settings = Settings(**orjson.loads(pipe.readline()))
@@ -107,7 +108,10 @@ def work(folder: Path, every_s: float, told: int) -> None:
     ending = False
     while True:
         try:
-            ship(folder, lake, bus, wait=False)
+            ship_all(settings, lake, bus, wait=False)
+        except ConflictError:
+            # Another machine has shipped the same topic: what is left will be shipped the next time.
+            get_logger("serve.log").debug("predictions were shipped by another machine")
         except RayplatError as error:
             # What is in the files is safe: a lakehouse that is away for a while must not end the shipping.
             get_logger("serve.log").warning("predictions wait for the lakehouse", error=str(error))
@@ -118,4 +122,4 @@ def work(folder: Path, every_s: float, told: int) -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), float(sys.argv[2]), sys.stdin.fileno())
+    work(float(sys.argv[1]), sys.stdin.fileno())

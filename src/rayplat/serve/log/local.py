@@ -1,7 +1,7 @@
 """The prediction log of class `local`: a write-ahead file on this machine's disk, shipped later.
 
 Knows when a record may be acknowledged, and that concurrent requests share one flush; it does not know the
-lakehouse.
+lakehouse, nor where else its bytes may have to be (`mirror`).
 
 What an acknowledgement promises, by `sync`:
 - `disk`: the record survives any process, and a power cut, as long as the disk survives. It was flushed
@@ -15,13 +15,14 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from rayplat.core.errors import UnavailableError
-from rayplat.core.telemetry import counter
+from rayplat.core.telemetry import counter, gauge
 from rayplat.serve.log.frames import frame, scan
 from rayplat.serve.log.rows import payload, records_of
 from rayplat.serve.log.slot import Slot, hold, segments, slots, waiting_bytes
@@ -32,12 +33,31 @@ FILE_BYTES = 32 << 20
 MOST_WAITING_BYTES = 8 << 30
 """So much may wait in a slot for the lakehouse before the log refuses more."""
 
+_LOOK_S = 0.5
+
 _Waiting = queue.SimpleQueue["tuple[Future[None], int] | None"]
 """Futures, and the number of the file's trust that they were written under."""
 
 
 def _nothing() -> None:
     return None
+
+
+class Elsewhere(Protocol):
+    """Another place where the bytes of a slot must be before a record is acknowledged. For one thread."""
+
+    def send(self, slot: Path, start: int, size: int) -> None:
+        """Send all bytes up to `size` bytes of the file that starts at `start`; never raises."""
+
+    def wait(self) -> None:
+        """Return when what was sent is there.
+
+        Raises:
+            UnavailableError: nobody has taken it.
+        """
+
+    def close(self) -> None:
+        """Let go of the other place."""
 
 
 class LocalLog:
@@ -50,6 +70,9 @@ class LocalLog:
         most_waiting: so many bytes may wait to be shipped.
         opened: called once, when the first record comes.
         flush: puts a descriptor's data on the disk; a seam for tests of a disk that fails.
+        take: holds the slot.
+        elsewhere: where the bytes must be too before they are acknowledged; closed with the log.
+        clock: s, for looking again how much waits.
     """
 
     def __init__(
@@ -61,6 +84,9 @@ class LocalLog:
         most_waiting: int = MOST_WAITING_BYTES,
         opened: Callable[[], None] = _nothing,
         flush: Callable[[int], None] = os.fdatasync,
+        take: Callable[[Path], Slot] = hold,
+        elsewhere: Elsewhere | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._sync = sync
@@ -68,6 +94,10 @@ class LocalLog:
         self._most_waiting = most_waiting
         self._opened = opened
         self._flush = flush
+        self._take = take
+        self._elsewhere = elsewhere
+        self._clock = clock
+        self._waits = sync == "disk" or elsewhere is not None
         self._slot: Slot | None = None
         self._flusher: threading.Thread | None = None
         self._waiting: _Waiting = queue.SimpleQueue()
@@ -76,6 +106,11 @@ class LocalLog:
         # Raised when a file is given up: what was written to it before is vouched for no more.
         self._trust = 0
         self._written = counter("prediction_log_rows_total", "predictions made durable")
+        self._waiting_bytes = gauge(
+            "prediction_log_waiting_bytes", "of the files of this process that are not shipped"
+        )
+        self._look_at = 0.0
+        self._waits_bytes = 0
 
     def submit(self, records: Sequence[PredictionRecord]) -> "Future[None]":
         """Write records; the future is done when they are durable as `sync` promises.
@@ -92,12 +127,15 @@ class LocalLog:
                 raise UnavailableError("the prediction log is closed", "the replica is stopping: ask again")
             try:
                 self._room().write(data)
+            except UnavailableError as error:
+                done.set_exception(error)
+                return done
             except OSError as error:
                 self._give_up(done, error)
                 return done
-            if self._sync == "disk":
+            if self._waits:
                 self._waiting.put((done, self._trust))
-        if self._sync == "process":
+        if not self._waits:
             done.set_result(None)
         self._written.inc(len(records))
         return done
@@ -123,6 +161,8 @@ class LocalLog:
                 self._waiting.put(None)
         if flusher is not None:
             flusher.join()
+        if self._elsewhere is not None:
+            self._elsewhere.close()
         with self._lock:
             if self._slot is not None:
                 self._slot.close()
@@ -131,20 +171,35 @@ class LocalLog:
     def _room(self) -> Slot:
         """The slot, with room in its file."""
         if self._slot is None:
-            self._slot = hold(self._folder)
+            self._slot = self._take(self._folder)
             self._slot.begin()
-            if self._sync == "disk":
+            if self._waits:
                 self._flusher = threading.Thread(target=self._work, name="prediction-log", daemon=True)
                 self._flusher.start()
             self._opened()
         elif self._slot.size >= self._file_bytes:
-            waiting = waiting_bytes(self._slot.folder)
-            if waiting > self._most_waiting:
-                raise OSError(f"{waiting:,} bytes wait for the lakehouse, over {self._most_waiting:,}")
+            self._check_waiting(self._slot)
             if self._sync == "disk":
                 self._flush(self._slot.file)  # who waits for this file's flush will flush another one
             self._slot.begin()
         return self._slot
+
+    def _check_waiting(self, slot: Slot) -> None:
+        """Begin no further file while too much waits, and look again after a moment.
+
+        Raises:
+            UnavailableError: too much waits.
+        """
+        now = self._clock()
+        if now >= self._look_at:
+            self._waits_bytes = waiting_bytes(slot.folder)
+            self._waiting_bytes.set(self._waits_bytes)
+            self._look_at = now + _LOOK_S if self._waits_bytes > self._most_waiting else 0.0
+        if self._waits_bytes > self._most_waiting:
+            raise UnavailableError(
+                f"{self._waits_bytes:,} bytes wait for the lakehouse, over {self._most_waiting:,}",
+                "see why they are not shipped: the log of the replica's machine, and the warehouse",
+            )
 
     def _work(self) -> None:
         """The flusher's thread: one flush for all that were written before it began."""
@@ -164,15 +219,30 @@ class LocalLog:
                 if not waiting or self._slot is None:
                     continue
                 number = os.dup(self._slot.file)
+                place = (self._slot.folder, self._slot.start, self._slot.size)
+            if self._elsewhere is not None:
+                self._elsewhere.send(*place)  # the other disk works while this one does
             try:
-                self._flush(number)
+                if self._sync == "disk":
+                    self._flush(number)
             except OSError as error:
                 self._uncertain(waiting, error)
                 continue
             finally:
                 os.close(number)
+                missed = self._missed()
             for done in waiting:
-                _tell(done, None)
+                _tell(done, missed)
+
+    def _missed(self) -> UnavailableError | None:
+        """Why the bytes that were sent are not elsewhere; None: they are, or need not be."""
+        if self._elsewhere is None:
+            return None
+        try:
+            self._elsewhere.wait()
+        except UnavailableError as error:
+            return error
+        return None
 
     def _uncertain(self, waiting: "Sequence[Future[None]]", error: OSError) -> None:
         """After a flush that failed nobody knows what is on the disk: none of it is vouched for."""

@@ -34,11 +34,13 @@ SCHEMA = pa.schema(
         pa.field("arm", pa.string()),
         pa.field("trace_id", pa.string()),
         pa.field("idempotency_key", pa.string()),
+        pa.field("beside", pa.string()),
     ]
 )
 """The columns of `serving.predictions`; `request`, `features`, `provenance` and `output` are JSON."""
 
 _TIMES = ("at", "asked_at")
+_TOLD = pa.schema([pa.field(f.name, pa.string() if f.type == _TIME else f.type) for f in SCHEMA])
 _NAMES = frozenset(f.name for f in fields(PredictionRecord))
 
 
@@ -60,6 +62,26 @@ def payload(records: Sequence[PredictionRecord]) -> bytes:
 def records_of(found: bytes) -> list[PredictionRecord]:
     """The records of a payload. A column of a later release is left out."""
     return [PredictionRecord(**_fields(row)) for row in orjson.loads(found)]
+
+
+def rows_of(payloads: Sequence[bytes]) -> pa.Table:
+    """Payloads as rows of the table, without a record for each.
+
+    Raises:
+        ValueError, TypeError: one of them holds what is no prediction.
+    """
+    rows = [row for found in payloads for row in _plain(found)]
+    table = pa.Table.from_pylist(rows, schema=_TOLD)
+    if any(table.column(f.name).null_count for f in SCHEMA if not f.nullable):
+        raise ValueError("a column that a prediction must have is missing")
+    return table.cast(SCHEMA)
+
+
+def _plain(found: bytes) -> list[dict[str, Any]]:
+    rows = orjson.loads(found)
+    if not isinstance(rows, list):
+        raise TypeError("a payload is a list of predictions")
+    return rows
 
 
 def _fields(row: dict[str, Any]) -> dict[str, Any]:

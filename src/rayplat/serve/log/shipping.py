@@ -6,6 +6,10 @@ The position up to which a slot was shipped is in the table itself: each snapsho
 a source that is named after the slot, and the fenced committer refuses a snapshot that does not build on the
 last one. So a shipper may die at any point and another may begin at once, also while the slot is written to.
 Before bytes are read they are flushed: a power cut cannot take back what the table has.
+
+A slot that only one process ever writes to (class `replicated`) may have a copy on another machine, which is
+its beginning. Both ship under the same name, so what is shipped of one is not shipped of the other; the
+position may then lie behind what the copy holds.
 """
 
 import os
@@ -13,6 +17,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
 
 from rayplat.core.errors import IntegrityError
 from rayplat.core.events import EventBus, SnapshotCommitted
@@ -20,12 +27,20 @@ from rayplat.core.telemetry import counter, get_logger
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.data.lakehouse.commit import FencedCommitter
 from rayplat.serve.log.frames import scan
-from rayplat.serve.log.rows import SCHEMA, TABLE, arrow, records_of
-from rayplat.serve.log.slot import Segment, adopt, identity, segments, ship_lock, slots
-from rayplat.serve.outbox import PredictionRecord
+from rayplat.serve.log.rows import SCHEMA, TABLE, rows_of
+from rayplat.serve.log.slot import Segment, adopt, identity, retire, segments, ship_lock, slots, writer_lock
 
 _PARTITION = "0"
-_MOST_ROWS = 50_000
+_MOST_BYTES = 48 << 20
+"""So much of a slot is one snapshot, about: it bounds the shipper's memory."""
+
+
+Of = Literal["any", "one", "copies"]
+"""Who writes to slots: any process after another; one process each; or they are copies of such.
+
+Copies are shipped when nobody writes to them any more. What one process has written, and copies, are removed
+when all of it is in the table and nobody writes to it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +54,9 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    records: list[PredictionRecord]
+    rows: pa.Table
     end: int
+    seen: int
     damaged: tuple[Segment, ...]
 
 
@@ -59,12 +75,14 @@ def ship(
     bus: EventBus,
     *,
     wait: bool = True,
+    of: Of = "any",
     reached: Callable[[str], None] = _nothing,
 ) -> Shipped:
     """Move what all slots of a folder hold into the table. Emits SnapshotCommitted for each snapshot.
 
     Args:
         wait: for another shipper of this machine to end; else its slots are left to it.
+        of: whose slots they are, see `Of`.
         reached: told the name of each point that is passed (`read`, `written`, `committed`, `deleted`).
 
     Raises:
@@ -74,11 +92,13 @@ def ship(
     """
     rows, snapshots, damaged = 0, list[int](), list[Path]()
     for slot in slots(folder):
+        if of == "copies" and not _left(slot):
+            continue
         held = ship_lock(slot, wait=wait)
         if held is None:
             continue
         try:
-            one = _Slot(folder, slot, lake, bus, reached).ship()
+            one = _Slot(folder, slot, lake, bus, of=of, reached=reached).ship()
             rows, snapshots, damaged = (
                 rows + one.rows,
                 [*snapshots, *one.snapshots],
@@ -100,8 +120,16 @@ class _Slot:
     """The shipping of one slot."""
 
     def __init__(
-        self, folder: Path, slot: Path, lake: Lakehouse, bus: EventBus, reached: Callable[[str], None]
+        self,
+        folder: Path,
+        slot: Path,
+        lake: Lakehouse,
+        bus: EventBus,
+        *,
+        of: Of,
+        reached: Callable[[str], None],
     ) -> None:
+        self._once = of != "any"
         self._folder = folder
         self._slot = slot
         self._lake = lake
@@ -111,8 +139,11 @@ class _Slot:
 
     def ship(self) -> Shipped:
         """Ship what is there now."""
-        adopt(self._slot)
+        if not self._once:
+            adopt(self._slot)
         if all(s.start == s.end() for s in segments(self._slot)):
+            if self._once:
+                retire(self._slot, _seen(self._slot))
             return Shipped(0, ())
         table = self._lake.ensure_schema(TABLE, SCHEMA)
         committer = FencedCommitter(self._lake, TABLE, self._source)
@@ -123,25 +154,28 @@ class _Slot:
             read = _read(self._slot, place)
             self._reached("read")
             damaged += [self._keep(segment) for segment in read.damaged]
-            if read.records or self._passed(read.end):
-                files = table.write_files(arrow(read.records)) if read.records else ()
+            behind = committed.get(_PARTITION, 0) != read.end
+            if read.rows.num_rows or (behind and self._passed(read.end)):
+                files = table.write_files(read.rows) if read.rows.num_rows else ()
                 self._reached("written")
                 offsets = {_PARTITION: read.end}
                 # Where all that is left of a file is torn, only the position moves: the file may go then.
                 snapshots.append(committer.commit(files, committed, offsets))
                 self._reached("committed")
-                committed, rows = offsets, rows + len(read.records)
+                committed, rows = offsets, rows + read.rows.num_rows
             self._delete(read.end)
             self._reached("deleted")
-            if read.records:
-                self._tell(snapshots[-1], len(read.records), committed)
+            if read.rows.num_rows:
+                self._tell(snapshots[-1], read.rows.num_rows, committed)
             if read.end == place:
+                if self._once:
+                    retire(self._slot, read.seen)
                 return Shipped(rows, tuple(snapshots), tuple(damaged))
             place = read.end
 
     def _check(self, place: int) -> None:
         found = segments(self._slot)
-        if found[0].start <= place <= found[-1].end():
+        if found[0].start <= place and (place <= found[-1].end() or self._once):
             return
         raise IntegrityError(
             f"{TABLE} holds the predictions of {self._slot} up to {place}, but its files are from "
@@ -172,25 +206,41 @@ class _Slot:
         )
 
 
+def _left(slot: Path) -> bool:
+    """Whether nobody writes to a slot now."""
+    held = writer_lock(slot)
+    if held is None:
+        return False
+    os.close(held)
+    return True
+
+
+def _seen(slot: Path) -> int:
+    """The position behind the last byte of a slot now."""
+    found = segments(slot)
+    return found[-1].end() if found else 0
+
+
 def _read(slot: Path, place: int) -> _Read:
     """What whole frames hold from a position on, file by file until there are enough rows."""
-    records: list[PredictionRecord] = []
+    payloads: list[bytes] = []
     damaged: list[Segment] = []
-    found = segments(slot)
+    found, seen = segments(slot), 0
     for number, segment in enumerate(found):
         last = number == len(found) - 1
         with segment.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size  # what is written behind it meanwhile is not flushed yet
             os.fdatasync(file.fileno())
+            seen = segment.start + size
             offset = max(0, place - segment.start)
             file.seek(offset)
             data = file.read(max(0, size - offset))
         begin = max(place, segment.start)
         scanned = scan(data)
-        records += [record for one in scanned.payloads for record in records_of(one)]
+        payloads += scanned.payloads
         damaged += [segment] * (scanned.damaged > 0)
         # Behind the last whole frame of a file that is complete there is nothing to come.
         place = begin + (scanned.end if last else len(data))
-        if len(records) >= _MOST_ROWS:
+        if sum(map(len, payloads)) >= _MOST_BYTES:
             break
-    return _Read(records, place, tuple(damaged))
+    return _Read(rows_of(payloads), place, seen, tuple(damaged))

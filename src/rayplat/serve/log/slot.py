@@ -13,6 +13,8 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +111,56 @@ def hold(folder: Path) -> "Slot":
     raise OSError(f"all {_MOST_SLOTS} slots of {folder} are held")
 
 
+def hold_new(folder: Path) -> "Slot":
+    """Hold a slot that nobody had before and nobody takes over later: copies of it never differ.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    identity(folder)
+    while True:
+        place = folder / str(time.time_ns())
+        with contextlib.suppress(FileExistsError):
+            place.mkdir()
+            held = writer_lock(place)
+            if held is not None:
+                return Slot(place, held)
+
+
+def writer_lock(slot: Path) -> int | None:
+    """Be the only one that writes to a slot which exists; None: another does, or the slot is gone."""
+    try:
+        held = locked(slot / _LOCK, wait=False)
+    except FileNotFoundError:
+        return None
+    if held is None:
+        return None
+    with contextlib.suppress(FileNotFoundError):  # it was retired before its lock was had
+        if (slot / _LOCK).stat().st_ino == os.fstat(held).st_ino:
+            return held
+    os.close(held)
+    return None
+
+
+def retire(slot: Path, seen: int) -> bool:
+    """Remove a slot of which everything was shipped, where nobody writes to it; whether it was so.
+
+    Args:
+        seen: the position behind the last byte that was looked at: what came after it is not shipped.
+    """
+    held = writer_lock(slot)
+    if held is None:
+        return False
+    try:
+        found = segments(slot)
+        if found and found[-1].end() != seen:
+            return False
+        shutil.rmtree(slot)
+    finally:
+        os.close(held)
+    return True
+
+
 def adopt(slot: Path) -> bool:
     """Where nobody writes to a slot, begin a new file, so that the old ones can go; whether it was so."""
     held = locked(slot / _LOCK, wait=False)
@@ -149,6 +201,12 @@ class Slot:
         self._held = held
         self._file: int | None = None
         self._size = 0
+        self._start = 0
+
+    @property
+    def start(self) -> int:
+        """The position of the first byte of the file that is written to."""
+        return self._start
 
     @property
     def file(self) -> int:
@@ -170,7 +228,7 @@ class Slot:
         """
         self._close_file()
         before = segments(self.folder)
-        start = before[-1].end() if before else 0
+        self._start = start = before[-1].end() if before else 0
         path = self.folder / f"{start:020d}{_SUFFIX}"
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = 0
