@@ -204,7 +204,6 @@ def _streamed(  # noqa: PLR0917 - the arguments of `get_historical_features`
     if same not in askings:
         askings[same] = Asking(keys_as(kinds, rows, views[0].asks), asked_at(rows, at))
     asking = askings[same]
-    asking.begin()
     return features(plans, Source(table, schema, stored.parts(schema.names, snapshot)), asking)
 
 

@@ -41,10 +41,10 @@ class Made:
         first = self.number * self.rows
         return (first, first + self.rows - 1) if column == "event" else None
 
-    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
-        for begin in range(0, self.rows, rows):
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for begin in range(0, self.rows, BATCH):
             first = self.number * self.rows + begin
-            place = np.arange(first, first + min(rows, self.rows - begin))
+            place = np.arange(first, first + min(BATCH, self.rows - begin))
             made = {
                 "entity": pa.array(place * 2_654_435_761 % KEYS),
                 "event": pa.array(place).cast(TIME),

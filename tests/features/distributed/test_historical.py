@@ -25,7 +25,7 @@ from rayplat.features.distributed.historical import (
 from rayplat.features.distributed.layout import Limits, partitions, slices, stays_here
 from rayplat.features.distributed.pieces import cut, unpack
 from rayplat.features.distributed.tasks import Here
-from rayplat.features.join.parts import BATCH, FramePart, Part
+from rayplat.features.join.parts import FramePart, Part
 from rayplat.features.lake import pin
 from rayplat.features.offline import get_historical_features
 from tests.features.fakes import FakeLake, FakeTable
@@ -165,9 +165,9 @@ class Counting(ManyParts):
 class CountedPart(FramePart):
     of: Counting
 
-    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         self.of.read_rows += self.rows
-        return FramePart(self.frame).batches(columns, rows)
+        return FramePart(self.frame).batches(columns)
 
 
 def test_windows_read_only_the_parts_that_they_reach() -> None:

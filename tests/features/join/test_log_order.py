@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from rayplat.features.definition import OFFSET, PARTITION
 from rayplat.features.instants import asked_at
 from rayplat.features.join.log_order import in_log_order
-from rayplat.features.join.parts import BATCH, FramePart
+from rayplat.features.join.parts import FramePart
 from rayplat.features.join.stream import Asking, Source, features
 from rayplat.features.plan import plan
 from rayplat.features.questions import keys_as
@@ -61,9 +61,9 @@ class Watched(FramePart):
 
     reads: list[tuple[str, ...]] = field(default_factory=list)
 
-    def batches(self, columns, rows=BATCH):
+    def batches(self, columns):
         self.reads.append(tuple(columns))
-        return super().batches(columns, rows)
+        return super().batches(columns)
 
 
 def answers(world, questions, cut, table):

@@ -43,15 +43,15 @@ class RowGroup:
         """Least and greatest value as integers (times: microseconds); None where the footer does not say."""
         return (self.least[column], self.greatest[column]) if column in self.least else None
 
-    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
-        """The rows in their order, as batches of some of the scan's columns with at most so many rows.
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, as batches of some of the scan's columns.
 
         Raises:
             IntegrityError: the file is not what was written.
         """
         stored = self.scan.open(self.file, self.footer)
         try:
-            yield from stored.batches(self.number, columns, rows)
+            yield from stored.batches(self.number, columns, BATCH)
         finally:
             stored.close()
 

@@ -2,16 +2,6 @@
 
 Knows arrays of numbers only; it does not know where they come from. Times are microseconds, an entity is
 its code (negative: nobody asks about it), a row is its position in the order in which the source is read.
-
-`sweep`, `march` and `march_late` walk rows and questions together by time; the best row of each entity so far
-answers. They take entity, event time and known time of each row (no known times: never after the event);
-offset and partition, which decide between equal times; the position (none: one by one from `first` on).
-`held` has of each entity's best row position (-1: none), event time, as far as given known time, offset and
-partition, and from the column `at` on what is carried, so that they lie together. `asked` are time and entity
-of each question, rising by time. `found` becomes position (-1) and event time of the row that answers, and
-`out` what it carried, a column in a row. `begin` is the first question without an answer; questions from the
-time `horizon` on wait for rows. They return the first question that waits, and whether two rows of an entity
-had equal times.
 """
 
 import numpy as np
@@ -19,7 +9,6 @@ import numpy as np
 from rayplat.core.compiled import compiled
 from rayplat.features.instants import Int64s
 from rayplat.features.join.arrays import Values
-from rayplat.features.join.carrying import Load
 
 _END = np.iinfo(np.int64).max
 
@@ -43,164 +32,134 @@ def _of_equals(row: int, place: int, offset: Int64s, partition: Int64s, best: In
 
 
 @compiled
-def sweep(  # noqa: C901, PLR0912, PLR0917 - compiled: one loop, no keywords
+def _answered(
+    begin: int, until: int, asked: tuple[Int64s, Values], found: tuple[Int64s, Int64s], held: Int64s
+) -> int:
+    """Answer the questions before `until` (all of them at the end of time) with the best rows so far."""
+    asked_at, asked_code = asked
+    answer, answer_event = found
+    while begin < len(asked_at) and (asked_at[begin] < until or until == _END):
+        who = asked_code[begin]
+        if who >= 0:
+            answer[begin] = held[who, 0]
+            answer_event[begin] = held[who, 1]
+        begin += 1
+    return begin
+
+
+@compiled
+def sweep(  # noqa: PLR0917 - compiled: one loop, no keywords
     walk: Int64s,
-    rows: tuple[Values, Int64s, Int64s],
-    order: tuple[Int64s, Int64s, Int64s],
+    code: Values,
+    event: Int64s,
+    known: Int64s,
+    offset: Int64s,
+    partition: Int64s,
+    position: Int64s,
     first: int,
     held: Int64s,
     asked: tuple[Int64s, Values],
     found: tuple[Int64s, Int64s],
     begin: int,
     horizon: int,
-    values: Int64s,
-    out: tuple[Int64s, int],
 ) -> tuple[int, bool]:
-    """Walk rows and questions together by time; see the module.
+    """Walk rows and questions together by time; the best row of each entity so far answers.
 
     Args:
         walk: the rows in the order in which they become visible; empty: as they stand.
-        values: what rows carry, a column in a row.
+        code, event, known: of each row; no `known`: never after the event.
+        offset, partition: decide between equal times; position: where not one after another from `first`.
+        held: of each entity's best row position (-1: none), event time, and as far as given known time,
+            offset and partition; shape (entities, 2 to 5), so that they lie together.
+        asked: time and entity of each question, rising by time.
+        found: for each question the position of the row that answers (-1) and its event time.
+        begin: the first question without an answer; horizon: questions from there on wait for rows.
+
+    Returns:
+        The first question that waits, and whether two rows of an entity had equal times.
     """
-    (code, event, known), (offset, partition, position), (to, at) = rows, order, out
-    (asked_at, asked_code), (answer, answer_event) = asked, found
+    asked_at = asked[0]
     knows, ties, placed, walks = len(known) > 0, len(offset) > 0, len(position) > 0, len(walk) > 0
-    steps, last, step, tied = len(walk) if walks else len(code), len(asked_at), 0, False
-    while True:
-        until = asked_at[begin] if begin < last else _END
-        while step < steps:
-            row = walk[step] if walks else step
-            time, told = event[row], known[row] if knows else event[row]
-            if max(time, told) > until:
-                break
-            step += 1
-            who = code[row]
-            if who < 0 or time < held[who, 1]:
+    next_at = asked_at[begin] if begin < len(asked_at) else _END
+    tied = False
+    for step in range(len(walk) if walks else len(code)):
+        row = walk[step] if walks else step
+        time, told = event[row], known[row] if knows else event[row]
+        visible = max(time, told)
+        if next_at < visible:
+            begin = _answered(begin, visible, asked, found, held)
+            next_at = asked_at[begin] if begin < len(asked_at) else _END
+        who = code[row]
+        if who < 0 or time < held[who, 1]:
+            continue
+        place = position[row] if placed else first + row
+        if time == held[who, 1] and held[who, 0] >= 0:
+            rank = _rank(told, held[who, 2]) if knows else 0
+            if rank == 0:
+                tied = True
+                rank = _of_equals(row, place, offset, partition, held[who])
+            if rank < 0:
                 continue
-            place = position[row] if placed else first + row
-            if time == held[who, 1] and held[who, 0] >= 0:
-                rank = _rank(told, held[who, 2]) if knows else 0
-                if rank == 0:
-                    tied = True
-                    rank = _of_equals(row, place, offset, partition, held[who])
-                if rank < 0:
-                    continue
-            held[who, 0], held[who, 1] = place, time
-            if knows:
-                held[who, 2] = told
-            if ties:
-                held[who, 3], held[who, 4] = offset[row], partition[row]
-            for column in range(to.shape[0]):
-                held[who, at + column] = values[column, row]
-        if begin >= last or (until >= horizon and horizon != _END):
-            return begin, tied
-        who = asked_code[begin]
-        if who >= 0:
-            answer[begin], answer_event[begin] = held[who, 0], held[who, 1]
-            for column in range(to.shape[0]):
-                to[column, begin] = held[who, at + column]
-        begin += 1
+        held[who, 0], held[who, 1] = place, time
+        if knows:
+            held[who, 2] = told
+        if ties:
+            held[who, 3], held[who, 4] = offset[row], partition[row]
+    return _answered(begin, horizon, asked, found, held), tied
 
 
 @compiled
-def march(  # noqa: C901, PLR0917 - compiled: one loop, no keywords
-    rows: tuple[Values, Int64s],
+def march(  # noqa: C901, PLR0912, PLR0917 - compiled: one loop, no keywords
+    code: Values,
+    event: Int64s,
+    known: Int64s,
     first: int,
     held: Int64s,
     asked: tuple[Int64s, Values],
     found: tuple[Int64s, Int64s],
     begin: int,
     horizon: int,
-    load: Load,
-    out: tuple[Int64s, int],
 ) -> tuple[int, bool]:
-    """`sweep` for rows in the order in which they become visible, that position tells apart, known at once.
+    """`sweep` for rows that stand in the order in which they become visible, and that position tells apart.
 
     Most tables are walked so from end to end, which is why there is this loop without the other's cases.
     """
-    (code, event), (to, at) = rows, out
-    (v0, v1, v2, v3), lacks, count = load
-    (asked_at, asked_code), (answer, answer_event) = asked, found
-    tied, row, last, tells = False, 0, len(asked_at), to.shape[0] > count
+    asked_at, asked_code = asked
+    answer, answer_event = found
+    knows, tied, row, rows, last = len(known) > 0, False, 0, len(code), len(asked_at)
     while True:
-        until = asked_at[begin] if begin < last else _END
-        while row < len(code) and event[row] <= until:
-            who = code[row]
-            if who >= 0:
-                equal = held[who, 1] == event[row] and held[who, 0] >= 0
-                tied |= equal
-                if not equal or first + row > held[who, 0]:
-                    held[who, 0], held[who, 1] = first + row, event[row]
-                    if count > 0:
-                        held[who, at] = v0[row]
-                    if count > 1:
-                        held[who, at + 1] = v1[row]
-                    if count > 2:
-                        held[who, at + 2] = v2[row]
-                    if count > 3:
-                        held[who, at + 3] = v3[row]
-                    if tells:
-                        held[who, at + count] = lacks[row] if len(lacks) else 0
-            row += 1
-        if begin >= last or (until >= horizon and horizon != _END):
+        time = asked_at[begin] if begin < last else _END
+        if knows:
+            while row < rows:
+                event_time, told = event[row], known[row]
+                if max(event_time, told) > time:
+                    break
+                who = code[row]
+                if who >= 0:
+                    before = held[who, 1]
+                    if event_time > before or held[who, 0] < 0:
+                        held[who, 0], held[who, 1], held[who, 2] = first + row, event_time, told
+                    elif event_time == before and told >= held[who, 2]:
+                        later = told > held[who, 2]
+                        tied |= not later
+                        if later or first + row > held[who, 0]:
+                            held[who, 0], held[who, 2] = first + row, told
+                row += 1
+        else:
+            while row < rows and event[row] <= time:
+                who = code[row]
+                if who >= 0:
+                    equal = held[who, 1] == event[row] and held[who, 0] >= 0
+                    tied |= equal
+                    if not equal or first + row > held[who, 0]:
+                        held[who, 0], held[who, 1] = first + row, event[row]
+                row += 1
+        if begin >= last or (time >= horizon and horizon != _END):
             return begin, tied
         who = asked_code[begin]
         if who >= 0:
-            answer[begin], answer_event[begin] = held[who, 0], held[who, 1]
-            for column in range(to.shape[0]):
-                to[column, begin] = held[who, at + column]
-        begin += 1
-
-
-@compiled
-def march_late(  # noqa: C901, PLR0912, PLR0917 - compiled: one loop, no keywords
-    rows: tuple[Values, Int64s, Int64s],
-    first: int,
-    held: Int64s,
-    asked: tuple[Int64s, Values],
-    found: tuple[Int64s, Int64s],
-    begin: int,
-    horizon: int,
-    load: Load,
-    out: tuple[Int64s, int],
-) -> tuple[int, bool]:
-    """`march` for rows that may be known later than they happened."""
-    (code, event, known), (to, at) = rows, out
-    (v0, v1, v2, v3), lacks, count = load
-    (asked_at, asked_code), (answer, answer_event) = asked, found
-    tied, row, last, tells = False, 0, len(asked_at), to.shape[0] > count
-    while True:
-        until = asked_at[begin] if begin < last else _END
-        while row < len(code):
-            time, told = event[row], known[row]
-            if max(time, told) > until:
-                break
-            who = code[row]
-            if who >= 0:
-                before = held[who, 1]
-                later = time == before and told > held[who, 2]
-                same = time == before and told == held[who, 2] and held[who, 0] >= 0
-                tied |= same
-                if time > before or held[who, 0] < 0 or later or (same and first + row > held[who, 0]):
-                    held[who, 0], held[who, 1], held[who, 2] = first + row, time, told
-                    if count > 0:
-                        held[who, at] = v0[row]
-                    if count > 1:
-                        held[who, at + 1] = v1[row]
-                    if count > 2:
-                        held[who, at + 2] = v2[row]
-                    if count > 3:
-                        held[who, at + 3] = v3[row]
-                    if tells:
-                        held[who, at + count] = lacks[row] if len(lacks) else 0
-            row += 1
-        if begin >= last or (until >= horizon and horizon != _END):
-            return begin, tied
-        who = asked_code[begin]
-        if who >= 0:
-            answer[begin], answer_event[begin] = held[who, 0], held[who, 1]
-            for column in range(to.shape[0]):
-                to[column, begin] = held[who, at + column]
+            answer[begin] = held[who, 0]
+            answer_event[begin] = held[who, 1]
         begin += 1
 
 

@@ -30,8 +30,8 @@ class Part(Protocol):
     def bounds(self, column: str) -> tuple[int, int] | None:
         """Least and greatest value as integers (times: microseconds); None where they are not known."""
 
-    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
-        """The rows in their order, as batches of these columns with at most so many rows."""
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, as batches of these columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class FramePart:
         low, high = series.min(), series.max()
         return (low, high) if isinstance(low, int) and isinstance(high, int) else None
 
-    def batches(self, columns: Sequence[str], rows: int = BATCH) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows as batches."""
         data = self.frame.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
-        return iter(data.combine_chunks().to_batches(max_chunksize=rows))
+        return iter(data.combine_chunks().to_batches(max_chunksize=BATCH))
 
 
 def parts_of(frame: pl.DataFrame) -> list[Part]:

@@ -19,7 +19,6 @@ from rayplat.features.derived import with_defaults
 from rayplat.features.instants import BEGINNING, Int64s
 from rayplat.features.join import kernels
 from rayplat.features.join.asked import Asked, by_time
-from rayplat.features.join.carried import Carried, pays
 from rayplat.features.join.gather import gather
 from rayplat.features.join.keys import Keys, keys_of
 from rayplat.features.join.log_order import in_log_order
@@ -63,18 +62,10 @@ class Asking:
         """The entities."""
         return keys_of([array_of(series) for series in self.keys])
 
-    def begin(self) -> None:
-        """Begin to sort, so that it is done while something else is."""
-        assert self.sorting  # a future always is: what counts is that it was asked for
-
     @cached_property
-    def sorting(self) -> "Future[Asked]":
-        """The questions in the order of time, which a thread brings about from the first call on."""
-        aside = ThreadPoolExecutor(1, "join-questions")
-        try:
-            return aside.submit(lambda: by_time(self.numbered, self.at))
-        finally:
-            aside.shutdown(wait=False)
+    def asked(self) -> Asked:
+        """The questions in the order of time."""
+        return by_time(self.numbered, self.at)
 
 
 def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.DataFrame]:
@@ -93,20 +84,17 @@ def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.D
     """
     entity = tuple(asking.keys.columns)
     _check(plans, entity, source)
-    sorting = asking.sorting
     keys = asking.numbered
     ttls = [plan.ttl_us for plan in plans]
     longest = None if None in ttls else max(ttl for ttl in ttls if ttl is not None)
-    inputs = list(dict.fromkeys(name for plan in plans for name in plan.view.inputs))
-    path = path_of(source, entity, keys, asking.at, longest)
-    carried = _carried(source, inputs, path, len(asking.at), longest)
-    found = latest_rows(source, entity, keys, sorting, path, carried)
+    with ThreadPoolExecutor(1, "join-questions") as aside:
+        sorting = aside.submit(lambda: asking.asked)
+        found = latest_rows(source, entity, keys, sorting, path_of(source, entity, keys, asking.at, longest))
     asked = sorting.result()
-    if carried is not None:
-        taken, answered = carried.result()
-    else:
-        row = within(found, asked.at, longest)
-        taken, answered = gather(source.parts, source.schema, inputs, row, asked.order)
+    inputs = list(dict.fromkeys(name for plan in plans for name in plan.view.inputs))
+    taken, answered = gather(
+        source.parts, source.schema, inputs, within(found, asked.at, longest), asked.order
+    )
     made = []
     for plan in plans:
         matched = answered
@@ -115,17 +103,6 @@ def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.D
             matched[asked.order] = within(found, asked.at, plan.ttl_us) >= 0
         made.append(with_defaults(masked(plan, taken, pl.Series(matched)), plan.view))
     return made
-
-
-def _carried(
-    source: Source, inputs: Sequence[str], path: Way, questions: int, ttl_us: int | None
-) -> Carried | None:
-    """What takes the inputs along while the rows are read; None where they are looked up afterwards."""
-    columns = [source.schema.field(name) for name in inputs]
-    rows = sum(source.parts[step.part].rows for step in path.steps)
-    if path.ordered and pays([column.type for column in columns], rows, questions):
-        return Carried(columns, ttl_us)
-    return None
 
 
 def _check(plans: Sequence[Plan], entity: tuple[str, ...], source: Source) -> None:
@@ -153,16 +130,10 @@ def path_of(source: Source, entity: tuple[str, ...], keys: Keys, at: Int64s, ttl
     return way(source.parts, source.table, key, keys, (int(at.min()), int(at.max())), ttl_us)
 
 
-def latest_rows(  # noqa: PLR0917 - plain facts, each of another type
-    source: Source,
-    entity: tuple[str, ...],
-    keys: Keys,
-    sorting: "Future[Asked]",
-    path: Way,
-    carried: Carried | None = None,
+def latest_rows(
+    source: Source, entity: tuple[str, ...], keys: Keys, sorting: "Future[Asked]", path: Way
 ) -> Winners:
     """The row that answers each question, whatever its age; see `winners`."""
-    names = () if carried is None else carried.names
     ties = tuple(name for name in (OFFSET, PARTITION) if name in source.schema.names)
 
     @cache
@@ -171,13 +142,11 @@ def latest_rows(  # noqa: PLR0917 - plain facts, each of another type
 
     try:
         # Rows of equal times are rare, so what decides between them is read only where there are any.
-        reading, matter = Reading(source.table, entity, keys, (), names), bool(ties)
-        return winners(
-            source.parts, path, reading, sorting, ties_matter=matter, settled=settled, carried=carried
-        )
+        reading = Reading(source.table, entity, keys, ())
+        return winners(source.parts, path, reading, sorting, ties_matter=bool(ties), settled=settled)
     except Tied:
-        reading = Reading(source.table, entity, keys, ties, names)
-        return winners(source.parts, path, reading, sorting, ties_matter=False, carried=carried)
+        reading = Reading(source.table, entity, keys, ties)
+        return winners(source.parts, path, reading, sorting, ties_matter=False)
 
 
 def within(found: Winners, at: Int64s, ttl_us: int | None) -> Int64s:

@@ -3,8 +3,7 @@
 Knows how a part becomes arrays; it does not know questions.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,6 @@ from rayplat.features.join.keys import Codes, Keys
 from rayplat.features.join.parts import Part
 
 NOTHING = np.empty(0, np.int64)
-ALL_THERE = np.empty(0, np.uint8)
-
-# Rows of a batch: a part of no more is used where it was decoded, without a copy.
-_WHOLE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +27,12 @@ class Reading:
         entity: its key columns.
         keys: who is asked about.
         ties: the system columns that decide between rows of equal times; empty: the position alone does.
-        carried: columns whose values travel with the rows (see `carried`).
     """
 
     table: Table
     entity: tuple[str, ...]
     keys: Keys
     ties: tuple[str, ...]
-    carried: tuple[str, ...] = ()
 
     @property
     def event(self) -> str | None:
@@ -56,12 +49,9 @@ class Reading:
 class Stretch:
     """Rows of a source as arrays of one length, but for those that are empty (see `kernels.sweep`).
 
-    Nobody writes into them: kernels are compiled once for arrays that are only read.
-
     Attributes:
         first: the position of the first row in the source; the others follow, unless `position` is given.
         code: entities; negative: a null in key or times, or nobody asks.
-        values: what is carried, as integers; `lacking`: the bits of those that are null.
     """
 
     first: int
@@ -71,13 +61,6 @@ class Stretch:
     offset: Int64s
     partition: Int64s
     position: Int64s
-    values: tuple[Int64s, ...] = ()
-    lacking: arrays.Values = field(default_factory=ALL_THERE.view)
-
-    def __post_init__(self) -> None:
-        for name in ("code", "event", "known", "offset", "partition", "position", "lacking"):
-            object.__setattr__(self, name, arrays.frozen(getattr(self, name).view()))
-        object.__setattr__(self, "values", tuple(arrays.frozen(values.view()) for values in self.values))
 
     def visible(self) -> Int64s:
         """The time from which each row is visible."""
@@ -90,7 +73,7 @@ class Desk:
     def __init__(self) -> None:
         self._arrays: dict[str, arrays.Values] = {}
 
-    def take(self, name: str, rows: int, kind: np.dtype[Any]) -> arrays.Values:
+    def take(self, name: str, rows: int, kind: type) -> arrays.Values:
         """An array of at least `rows` rows; what it held is lost."""
         held = self._arrays.get(name)
         if held is None or len(held) < rows:
@@ -109,80 +92,45 @@ def decode(part: Part, first: int, reading: Reading, desk: Desk) -> Stretch:
     Raises:
         UserError: a time column is no UTC time.
     """
+    rows = part.rows
+    code = desk.take("code", rows, np.int32)
     times = [name for name in (reading.event, reading.known) if name]
-    wanted = list(dict.fromkeys([*reading.entity, *times, *reading.ties, *reading.carried]))
-    held: dict[str, arrays.Values] = {}
+    held = {name: desk.take(name, rows, np.int64) for name in (*times, *reading.ties)}
+    wanted = list(dict.fromkeys([*reading.entity, *times, *reading.ties]))
     done = 0
-    for batch in part.batches(wanted, _WHOLE):
-        columns = _decoded(batch, reading)
-        if batch.num_rows == part.rows:
-            held = columns  # all there is: used where it lies
-            continue
-        held = held or {name: desk.take(name, part.rows, values.dtype) for name, values in columns.items()}
-        for name, values in columns.items():
-            held[name][done : done + batch.num_rows] = values
-        done += batch.num_rows
-    return _stretch(first, part.rows, held, reading)
-
-
-_CODE, _LACKING, _VALUE = "\0code", "\0lacking", "\0value:"
-
-
-def _decoded(batch: pa.RecordBatch, reading: Reading) -> dict[str, arrays.Values]:
-    """A batch's columns by what they are to the stretch."""
-    code = reading.keys.codes([batch.column(name) for name in reading.entity])
-    made: dict[str, arrays.Values] = {_CODE: code}
-    for name in (reading.event, reading.known):
-        if name:
-            made[name] = _times(batch.column(name), name, reading, code)
-    for name in reading.ties:
-        made[name] = arrays.integers(batch.column(name))
-    lacking = np.zeros(batch.num_rows if reading.carried else 0, np.uint8)
-    for position, name in enumerate(reading.carried):
-        column = batch.column(name)
-        made[_VALUE + name] = arrays.bits(column).astype(np.int64, copy=False)
-        present = arrays.present(column)
-        if present is not None:
-            lacking |= (~present).view(np.uint8) << position
-    made[_LACKING] = lacking
-    return made
-
-
-def _times(column: pa.Array, name: str, reading: Reading, code: Codes) -> Int64s:
-    times = arrays.micros(column, name, f"the rows of {reading.table.name!r}")
-    present = arrays.present(column)
-    if present is None:
-        return times
-    code[~present] = -1
-    # A row without a time is never seen; it must not disturb the order of the others either.
-    return np.where(present, times, BEGINNING)
-
-
-def _stretch(first: int, rows: int, held: dict[str, arrays.Values], reading: Reading) -> Stretch:
-    def of(name: str | None) -> Int64s:
-        return NOTHING if name is None else held.get(name, NOTHING)
-
-    def filled(name: str | None, value: int) -> Int64s:
-        return held[name] if name in held else np.full(rows, value)
-
-    lacking = held.get(_LACKING, ALL_THERE)
+    for batch in part.batches(wanted):
+        end = done + batch.num_rows
+        code[done:end] = reading.keys.codes([batch.column(name) for name in reading.entity])
+        for name, out in held.items():
+            _fill(out[done:end], batch.column(name), name, reading, code[done:end])
+        done = end
+    if reading.event is None:
+        event = desk.take("\0event", rows, np.int64)
+        event[:] = BEGINNING
+    else:
+        event = held[reading.event]
+    none = NOTHING if not reading.ties else np.zeros(rows, np.int64)
     return Stretch(
         first,
-        held[_CODE] if held else np.empty(0, np.int32),
-        filled(reading.event, BEGINNING),
-        of(reading.known),
-        filled(OFFSET, 0) if reading.ties else NOTHING,
-        filled(PARTITION, 0) if reading.ties else NOTHING,
+        code,
+        event,
+        held[reading.known] if reading.known else NOTHING,
+        held.get(OFFSET, none),
+        held.get(PARTITION, none),
         NOTHING,
-        tuple(of(_VALUE + name) for name in reading.carried),
-        lacking if lacking.any() else ALL_THERE,
     )
 
 
-def nobody(carries: int) -> Stretch:
-    """A stretch without rows, of so many columns that are carried."""
-    code, none = np.empty(0, np.int32), NOTHING
-    return Stretch(0, code, none, none, none, none, none, values=(NOTHING,) * carries)
+def _fill(out: Int64s, column: pa.Array, name: str, reading: Reading, code: Codes) -> None:
+    if name in reading.ties:
+        out[:] = arrays.integers(column)
+        return
+    out[:] = arrays.micros(column, name, f"the rows of {reading.table.name!r}")
+    present = arrays.present(column)
+    if present is not None:
+        code[~present] = -1
+        # A row without a time is never seen; it must not disturb the order of the others either.
+        out[~present] = BEGINNING
 
 
 def joined(held: Stretch, new: Stretch) -> Stretch:
@@ -195,22 +143,14 @@ def joined(held: Stretch, new: Stretch) -> Stretch:
         np.concatenate([held.offset, new.offset]),
         np.concatenate([held.partition, new.partition]),
         np.concatenate([_positions(held), _positions(new)]),
-        tuple(np.concatenate(both) for both in zip(held.values, new.values, strict=True)),
-        np.concatenate([_lacking(held), _lacking(new)])
-        if len(held.lacking) or len(new.lacking)
-        else ALL_THERE,
     )
-
-
-def _lacking(stretch: Stretch) -> arrays.Values:
-    return stretch.lacking if len(stretch.lacking) else np.zeros(len(stretch.code), np.uint8)
 
 
 def chosen(stretch: Stretch, rows: Int64s) -> Stretch:
     """Some rows of a stretch, in a memory of their own."""
 
     def of(values: Int64s) -> Int64s:
-        return values[rows] if len(values) else values
+        return values[rows] if len(values) else NOTHING
 
     return Stretch(
         0,
@@ -220,8 +160,6 @@ def chosen(stretch: Stretch, rows: Int64s) -> Stretch:
         of(stretch.offset),
         of(stretch.partition),
         _positions(stretch)[rows],
-        tuple(of(values) for values in stretch.values),
-        of(stretch.lacking),
     )
 
 
@@ -235,8 +173,6 @@ def begun(stretch: Stretch, rows: int) -> Stretch:
         stretch.offset[:rows],
         stretch.partition[:rows],
         stretch.position[:rows],
-        tuple(values[:rows] for values in stretch.values),
-        stretch.lacking[:rows],
     )
 
 

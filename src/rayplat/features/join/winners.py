@@ -19,7 +19,6 @@ import numpy as np
 from rayplat.features.instants import Int64s
 from rayplat.features.join import kernels
 from rayplat.features.join.asked import Asked, sorted_rows
-from rayplat.features.join.carried import NO_LOAD, NO_OUT, Carried
 from rayplat.features.join.parts import Part
 from rayplat.features.join.stretch import (
     NOTHING,
@@ -30,7 +29,6 @@ from rayplat.features.join.stretch import (
     chosen,
     decode,
     joined,
-    nobody,
     rising,
 )
 from rayplat.features.join.turns import Turns, in_threads
@@ -62,7 +60,6 @@ def winners(
     *,
     ties_matter: bool,
     settled: Callable[[], bool] = lambda: False,
-    carried: Carried | None = None,
 ) -> Winners:
     """Find the row that answers each question.
 
@@ -73,7 +70,6 @@ def winners(
         ties_matter: the table has offsets, which decide between rows of equal times, but `reading` leaves
             them out.
         settled: asked where there are such rows: whether their positions say what their offsets would.
-        carried: gets the values that `reading` names, where time orders the parts.
 
     Raises:
         Tied: `ties_matter`, there are such rows, and positions do not settle which one is greater.
@@ -87,42 +83,30 @@ def winners(
         if not walkers:
             asked = sorting.result()
             ordered = path.ordered
-            walkers.append(
-                _Ordered(reading, asked, carried) if ordered else _Apart(reading, asked, path.enough)
-            )
+            walkers.append(_Ordered(reading, asked) if ordered else _Apart(reading, asked, path.enough))
         return walkers[0]
 
     def read(number: int, step: Step) -> None:
         with turns.of(number) as turn:
             stretch = decode(parts[step.part], step.first, reading, desks.__dict__.setdefault("desk", Desk()))
             turn.wait()
-            before = walker().answered
             if walker().walk(stretch, step.horizon) and ties_matter and not settled():
                 raise Tied
-            after = walker().answered
-        if carried is not None:
-            carried.deliver(before, after)
 
     in_threads([partial(read, number, step) for number, step in enumerate(path.steps)], _READERS)
-    before = walker().answered
     if walker().finish() and ties_matter and not settled():
         raise Tied
-    if carried is not None:
-        carried.deliver(before, walker().answered)
     return walker().found
 
 
 class _Ordered:
     """Parts whose rows become visible one part after the other, but for a few that wait."""
 
-    def __init__(self, reading: Reading, asked: Asked, carried: Carried | None) -> None:
-        self._asked, self.found, self._carried = asked, _nothing(asked), carried
+    def __init__(self, reading: Reading, asked: Asked) -> None:
+        self._asked, self.found = asked, _nothing(asked)
         self._held = _empty(reading, asked.keys.count)
-        self.answered = 0
+        self._begin = 0
         self._waiting: Stretch | None = None
-        self._at, self._tells = _width(reading), False
-        if carried is not None:
-            carried.start(asked, self.found.row, self.found.event)
 
     def walk(self, stretch: Stretch, horizon: int) -> bool:
         """Take in the rows of a part; says whether two rows of an entity had equal times."""
@@ -150,20 +134,13 @@ class _Ordered:
         return self._take(stretch, walk, horizon) or tied
 
     def _take(self, stretch: Stretch, walk: Int64s, horizon: int) -> bool:
-        if self._carried is not None and len(stretch.lacking) and not self._tells:
-            self._tells = True
-            self._held = np.column_stack([self._held, np.zeros(len(self._held), np.int64)])
-            self._carried.lack()
-        state = (self._held, self._asked, self.found, self.answered)
-        self.answered, tied = _sweep(stretch, walk, state, horizon, (self._carried, self._at))
+        self._begin, tied = _sweep(stretch, walk, self._held, self._asked, self.found, self._begin, horizon)
         return tied
 
     def finish(self) -> bool:
         """Answer what still waits; where the last part was read, nothing does."""
-        last = self._waiting
-        if last is None:
-            carries = 0 if self._carried is None else len(self._carried.names)
-            last = nobody(carries)
+        none = Stretch(0, np.empty(0, np.int32), *([NOTHING] * 5))
+        last = none if self._waiting is None else self._waiting
         return self._take(last, _order(last), END)
 
 
@@ -172,7 +149,7 @@ class _Apart:
 
     def __init__(self, reading: Reading, asked: Asked, enough: int) -> None:
         self._reading, self._asked, self.found = reading, asked, _nothing(asked)
-        self._enough, self.answered = enough, 0
+        self._enough = enough
         count = len(asked.at)
         zeros = (np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64))
         self._best: _Best = (self.found.event, *zeros, self.found.row)
@@ -196,8 +173,9 @@ class _Apart:
         here = _nothing(self._asked)
         local = replace(stretch, first=0, position=NOTHING)
         walk = NOTHING if rising(stretch)[0] else sorted_rows(stretch.visible())
-        state = (_empty(self._reading, self._asked.keys.count), self._asked, here, 0)
-        _, tied = _sweep(local, walk, state, END, (None, 0))
+        _, tied = _sweep(
+            local, walk, _empty(self._reading, self._asked.keys.count), self._asked, here, 0, END
+        )
         apart = (stretch.first, stretch.known, stretch.offset, stretch.partition, stretch.position)
         return bool(kernels.improve(here.row, here.event, *apart, self._best)) or tied
 
@@ -207,15 +185,11 @@ def _nothing(asked: Asked) -> Winners:
 
 
 def _empty(reading: Reading, entities: int) -> Int64s:
-    """No row yet, for each entity; as wide as rows are told apart by, and what they carry."""
-    width = _width(reading) + len(reading.carried)
+    """No row yet, for each entity; as wide as rows are told apart by."""
+    width = 5 if reading.ties else 3 if reading.known else 2
     held = np.full((entities, width), _FIRST)
     held[:, 0] = -1
     return held
-
-
-def _width(reading: Reading) -> int:
-    return 5 if reading.ties else 3 if reading.known else 2
 
 
 def _order(stretch: Stretch) -> Int64s:
@@ -223,26 +197,35 @@ def _order(stretch: Stretch) -> Int64s:
     return NOTHING if rising(stretch)[0] else sorted_rows(stretch.visible())
 
 
-def _sweep(
-    stretch: Stretch,
-    walk: Int64s,
-    state: tuple[Int64s, Asked, Winners, int],
-    horizon: int,
-    carrying: tuple[Carried | None, int],
+def _sweep(  # noqa: PLR0917 - private, and close to the kernel
+    stretch: Stretch, walk: Int64s, held: Int64s, asked: Asked, found: Winners, begin: int, horizon: int
 ) -> tuple[int, bool]:
-    held, asked, found, begin = state
-    carried, at = carrying
-    common = (stretch.first, held, (asked.at, asked.code), (found.row, found.event), begin, horizon)
-    rows = (stretch.code, stretch.event, stretch.known)
-    out = (NO_OUT if carried is None else carried.out, at)
     if not (len(walk) or len(stretch.offset) or len(stretch.position)):
-        load = NO_LOAD if carried is None else carried.load(stretch.values, stretch.lacking)
-        if len(stretch.known):
-            last, tied = kernels.march_late(rows, *common, load, out)
-        else:
-            last, tied = kernels.march(rows[:2], *common, load, out)
-        return int(last), bool(tied)
-    order = (stretch.offset, stretch.partition, stretch.position)
-    table = NO_OUT if carried is None else carried.table(stretch.values, stretch.lacking)
-    last, tied = kernels.sweep(walk, rows, order, *common, table, out)
-    return int(last), bool(tied)
+        begin, tied = kernels.march(
+            stretch.code,
+            stretch.event,
+            stretch.known,
+            stretch.first,
+            held,
+            (asked.at, asked.code),
+            (found.row, found.event),
+            begin,
+            horizon,
+        )
+        return int(begin), bool(tied)
+    begin, tied = kernels.sweep(
+        walk,
+        stretch.code,
+        stretch.event,
+        stretch.known,
+        stretch.offset,
+        stretch.partition,
+        stretch.position,
+        stretch.first,
+        held,
+        (asked.at, asked.code),
+        (found.row, found.event),
+        begin,
+        horizon,
+    )
+    return int(begin), bool(tied)
