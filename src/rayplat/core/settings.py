@@ -192,8 +192,8 @@ class ServeSettings(_Part):
     )
     log: Literal["local", "database", "replicated"] = Field(
         "local",
-        description="where predictions wait for the lakehouse: files of the machine, the `database`, or files "
-        "of two machines (`replicated`; of Kafka's brokers, where kafka.bootstrap names them)",
+        description="where predictions wait for the lakehouse: files of the machine, the `database`, or "
+        "files of two machines (`replicated`; of Kafka's brokers, where kafka.bootstrap names them)",
     )
     log_topic: str = Field("rayplat-predictions", description="the topic of the class `replicated` on Kafka")
     log_copies: int = Field(
