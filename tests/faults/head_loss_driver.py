@@ -177,7 +177,7 @@ def main(home: Path, seed: int, kills: int) -> dict[str, Any]:
         "received": sum(counts.values()),
         "committed_before_the_end": sum(alone.values()),
         "trained": [outcome.version for outcome in outcomes],
-        "epochs": len(bench.notes),
+        "renewed": len([note for note in bench.notes if "is reserved anew" in note]),
         "last_notes": bench.notes[-3:],
         "healed_s": [round(one, 2) for one in killing.healed_s],
     }

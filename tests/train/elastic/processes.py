@@ -13,6 +13,7 @@ from typing import Any
 from rayplat.train.elastic.controller import Controller, Outcome
 from rayplat.train.elastic.door import Door
 from rayplat.train.elastic.member import Member, Place
+from rayplat.train.elastic.starts import START_S
 from rayplat.train.goodput.bookkeeper import Bookkeeper
 from rayplat.train.rows import Rows
 from rayplat.train.worker import WorkerTask
@@ -39,26 +40,35 @@ def _be_member(task: WorkerTask, place: Place) -> None:
 
 @dataclass
 class LocalProcesses:
-    """Starts members as processes in the slots of `room`; the tests kill, stop and send them away."""
+    """Starts members as processes in the slots of `room`; the tests kill, stop and send them away.
+
+    Of the first `never_come` that are asked for, no process comes.
+    """
 
     task: WorkerTask
     door: Door
     secret: str
     room: set[int]
     standbys: int = 0
+    never_come: int = 0
+    absent: dict[str, int] = field(default_factory=dict)
     running: dict[str, tuple[int, BaseProcess]] = field(default_factory=dict)
     going: dict[str, float] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 
     def fill(self) -> list[tuple[str, int]]:
         with self.lock:
-            used = [slot for slot, _ in self.running.values()]
+            used = [slot for slot, _ in self.running.values()] + list(self.absent.values())
             wanted = [slot for slot in sorted(self.room) if slot not in used]
             wanted += [-1] * (self.standbys - used.count(-1))
             return [(self._start(slot), slot) for slot in wanted]
 
     def _start(self, slot: int) -> str:
         member = f"{slot}-{secrets.token_hex(3)}"
+        if self.never_come:
+            self.never_come -= 1
+            self.absent[member] = slot
+            return member
         place = Place(self.door.address, self.secret, member, HOST, 600.0)
         process = _CONTEXT.Process(target=_be_member, args=(self.task, place), daemon=True)
         process.start()
@@ -81,12 +91,21 @@ class LocalProcesses:
     def why(self, member: str) -> str:
         return ""
 
+    def awaited(self) -> list[str]:
+        with self.lock:
+            return list(self.absent)
+
+    def renew(self, member: str) -> None:
+        with self.lock:
+            del self.absent[member]
+
     def leaving(self) -> dict[str, float]:
         with self.lock:
             return {m: by for m, by in self.going.items() if m in self.running}
 
     def forget(self, member: str) -> None:
         with self.lock:
+            self.absent.pop(member, None)
             _, process = self.running.pop(member, (0, None))
             if process is not None:
                 process.kill()
@@ -123,6 +142,8 @@ class Group:
     room: int
     standbys: int = 0
     hung_after_s: float = 120.0
+    start_s: float = START_S
+    never_come: int = 0
     told: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
     error: BaseException | None = None
@@ -131,7 +152,8 @@ class Group:
     def __enter__(self) -> "Group":
         secret = secrets.token_hex(8)
         self.door = Door(HOST, secret)
-        self.processes = LocalProcesses(self.task, self.door, secret, set(range(self.room)), self.standbys)
+        room = set(range(self.room))
+        self.processes = LocalProcesses(self.task, self.door, secret, room, self.standbys, self.never_come)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         return self
@@ -163,6 +185,7 @@ class Group:
                 lambda: self.stop,
                 books=Bookkeeper(self.task.run_uri),
                 hung_after_s=self.hung_after_s,
+                start_s=self.start_s,
             ).run()
         except BaseException as error:
             self.error = error

@@ -16,6 +16,7 @@ from rayplat.train.elastic.facts import Generation, GroupFacts, MemberFact, Phas
 from rayplat.train.elastic.membership import SETTLE_S, End, Form, Regroup, Wait, decide_membership
 from rayplat.train.elastic.slots import STANDBY_SLOT, Processes
 from rayplat.train.elastic.standing import ITS_OWN
+from rayplat.train.elastic.starts import START_S, Renew, decide_start
 from rayplat.train.goodput.bookkeeper import Bookkeeper
 from rayplat.train.goodput.report import GoodputReport
 from rayplat.train.policy import Cause, Failure, GiveUp, decide
@@ -71,6 +72,7 @@ class Controller:
         stop_asked: whether the run is to stop, with a checkpoint.
         books: keeps the accounts.
         hung_after_s: a group that makes no step for so long has a hung member.
+        start_s: a process that has not come after so long is asked for again, in a new reservation.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators
@@ -84,13 +86,15 @@ class Controller:
         *,
         books: Bookkeeper | None = None,
         hung_after_s: float = 120.0,
+        start_s: float = START_S,
     ) -> None:
         self._slots, self._door = slots, door
         self._least, self._most = least, most
         self._progress = progress
         self._stop_asked = stop_asked
         self._books = books or Bookkeeper()
-        self._hung_after_s = hung_after_s
+        self._hung_after_s, self._start_s = hung_after_s, start_s
+        self._renewed: dict[int, int] = {}
         self._members: dict[str, MemberFact] = {}
         self._heard: dict[str, float] = {}
         self._stands: dict[str, int] = {}
@@ -147,6 +151,7 @@ class Controller:
         for member in self._slots.ended():
             if self._members.get(member, None) is not None and member not in self._heard:
                 self._lose(member, now, self._slots.why(member))
+        self._renew_late(now)
         for member, deadline in self._slots.leaving().items():
             fact = self._members.get(member)
             if fact is not None and not fact.leaving:
@@ -158,6 +163,22 @@ class Controller:
             self._stopping = True
             for member in self._generation.members:
                 self._door.tell(member, {"say": "stop"})
+
+    def _renew_late(self, now: float) -> None:
+        """Places whose process does not come are reserved anew. Nobody was there, so that is no loss."""
+        for member in self._slots.awaited():
+            fact = self._members.get(member)
+            if fact is None:
+                continue
+            renewed = self._renewed.get(fact.slot, 0)
+            decision = decide_start(fact, renewed, now, self._start_s)
+            if isinstance(decision, Renew):
+                self._renewed[fact.slot] = renewed + 1
+                self._progress(decision.reason, None)
+                self._log.warning("start_overdue", member=member, slot=fact.slot, tries=renewed + 1)
+                del self._members[member]
+                self._slots.renew(member)
+                self._books.left(member)
 
     def _save_where_all_leave(self) -> None:
         """Nobody would be left with the state: a checkpoint, before the deadline of the nodes."""
@@ -265,6 +286,7 @@ class Controller:
         match message["say"]:
             case "ready":
                 fact = replace(fact, phase=Phase.READY, since=now, store=str(message["store"]))
+                self._renewed.pop(fact.slot, None)
             case "training" | "step":
                 fact = replace(fact, step=int(message["step"]), since=now)
                 self._advance(fact.step, now)

@@ -36,6 +36,12 @@ class Processes(Protocol):
     def why(self, member: str) -> str:
         """What is known of the end of a member; empty where nothing is."""
 
+    def awaited(self) -> list[str]:
+        """Members whose process was asked for, and has neither come to life nor ended."""
+
+    def renew(self, member: str) -> None:
+        """The process of a member does not come: it is not asked for any more, and its place is made anew."""
+
     def leaving(self) -> dict[str, float]:
         """Members whose node is to go, and when, s since the epoch; 0 where nobody knows when."""
 
@@ -68,8 +74,12 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Process:
+    """`came` is done as soon as the actor lives, or never will; None once that was seen."""
+
     slot: int
     actor: Any
+    home: Any
+    came: Any = field(repr=False)
     ended: Any = field(repr=False)
 
 
@@ -153,6 +163,25 @@ class Slots:
             return str(error)
         return ""
 
+    def awaited(self) -> list[str]:
+        """Members whose actor does not live yet, nor is dead: Ray has not created it."""
+        by_ref = {p.came: member for member, p in self._processes.items() if p.came is not None}
+        if not by_ref:
+            return []
+        came, missing = self._ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0)
+        for ref in came:
+            self._processes[by_ref[ref]].came = None
+        return [by_ref[ref] for ref in missing]
+
+    def renew(self, member: str) -> None:
+        """The actor of a member was not created: its reservation is made anew, where nobody else is in it."""
+        process = self._processes.get(member)
+        self.forget(member)
+        # A standby lives in the reservation of a place, and would be ended with it.
+        if process is None or any(other.home is process.home for other in self._processes.values()):
+            return
+        self._reserve_anew(process.slot)
+
     def leaving(self) -> dict[str, float]:
         """Members whose node is to go, and when. A slot there is given back once its member has left it."""
         from ray._private.state import state
@@ -165,13 +194,17 @@ class Slots:
 
     def release(self, member: str) -> None:
         """A member has left: end it, and reserve its place anew, on a node that stays."""
-        from ray.util import placement_group, remove_placement_group
-
         process = self._processes.get(member)
         self.forget(member)
-        if process is not None and process.slot != STANDBY_SLOT:
-            remove_placement_group(self._slots[process.slot].group)
-            self._slots[process.slot] = _Slot(placement_group([dict(self._spec.bundle)]))
+        if process is not None:
+            self._reserve_anew(process.slot)
+
+    def _reserve_anew(self, number: int) -> None:
+        from ray.util import placement_group, remove_placement_group
+
+        if number != STANDBY_SLOT:
+            remove_placement_group(self._slots[number].group)
+            self._slots[number] = _Slot(placement_group([dict(self._spec.bundle)]))
 
     def _node_of(self, number: int) -> str:
         from ray.util import placement_group_table
@@ -214,7 +247,9 @@ class Slots:
             scheduling_strategy=PlacementGroupSchedulingStrategy(home),
         ).remote()
         place = Place(door, secret, member, host, timeout)
-        self._processes[member] = _Process(number, actor, actor.train.remote(self._task_ref, place))
+        came = actor.__ray_ready__.remote()  # before what it is to do: it answers one call after the other
+        ended = actor.train.remote(self._task_ref, place)
+        self._processes[member] = _Process(number, actor, home, came, ended)
         return member
 
     def _first_reserved(self) -> Any:
