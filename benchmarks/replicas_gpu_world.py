@@ -2,9 +2,9 @@
 
 Run: python benchmarks/replicas_gpu_world.py HOME — prints a line of JSON: samples, what became of requests.
 
-The nodes are simulated, under Ray's own autoscaler. 3 callers come at once, then 1, then none; each request
-is sent once. A sample has the callers, the replicas that answer (and the standbys that stand in), the GPU
-nodes, and the 99th percentile of the last half second.
+The nodes are simulated, under Ray's own autoscaler. 3 callers come at once, then 1, then none; who is told
+to ask again (503 with Retry-After) does so, as `rayplat.serve.client`. A sample has the callers, the replicas
+that answer (and the standbys that stand in), the GPU nodes, and the 99th percentile of the last half second.
 """
 
 import json
@@ -144,6 +144,7 @@ def main(home: Path) -> dict[str, Any]:
         "all_s": all_s,
         "answered": told["answered"],
         "failed": told["failed"],
+        "again": told["again"],
         "failures": load.failures[:3],
     }
 

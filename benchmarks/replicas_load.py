@@ -2,8 +2,9 @@
 
 Run: python benchmarks/replicas_load.py URL BODY, with a number of callers a line on standard input. Tells as
 lines of JSON when a number began to ask, when each answering process was heard of first, every half a second
-how many were answered and the 99th percentile of their times, and at the end how many were answered and how
-many failed. A request is never sent twice.
+how many were answered and the 99th percentile of their times, and at the end how many were answered, how many
+failed, and how many were told to ask again: as `rayplat.serve.client` does, a caller who gets 503 with
+Retry-After asks again then. No other request is sent twice.
 """
 
 import http.client
@@ -14,6 +15,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+PATIENCE_S = 30.0
 SCALE = 1e-6
 """A model that tells its process gives its number, times this, as its logit."""
 
@@ -27,7 +29,7 @@ class Callers:
         self._lock = threading.Lock()
         self._heard: set[int] = set()
         self._seconds: list[float] = []
-        self.answered = self.failed = 0
+        self.answered = self.failed = self.again = 0
         threading.Thread(target=self._tell, daemon=True).start()
 
     def become(self, count: int) -> None:
@@ -46,15 +48,25 @@ class Callers:
             peer = peer or http.client.HTTPConnection(self._at.hostname or "", self._at.port, timeout=60)
             begin = time.perf_counter()
             try:
-                peer.request("POST", self._at.path, self._body)
-                answer = peer.getresponse()
-                told = answer.read()
-            except OSError as error:
+                answer, told = self._answer(peer, begin + PATIENCE_S)
+            except (OSError, http.client.HTTPException) as error:
                 peer.close()
                 self._count(None, repr(error))
                 continue
             self._count(told if answer.status == 200 else None, f"{answer.status} {told[:200]!r}")
             self._seconds.append(time.perf_counter() - begin)
+
+    def _answer(self, peer: http.client.HTTPConnection, end: float) -> tuple[http.client.HTTPResponse, bytes]:
+        while True:
+            peer.request("POST", self._at.path, self._body)
+            answer = peer.getresponse()
+            told = answer.read()
+            pause = answer.headers.get("retry-after", "")
+            if answer.status != 503 or not pause.isdecimal() or time.perf_counter() + int(pause) > end:
+                return answer, told
+            with self._lock:
+                self.again += 1
+            time.sleep(int(pause))
 
     def _tell(self) -> None:
         while True:
@@ -94,4 +106,4 @@ if __name__ == "__main__":
         callers.become(int(line))
     callers.become(0)
     time.sleep(0.2)
-    say(answered=callers.answered, failed=callers.failed)
+    say(answered=callers.answered, failed=callers.failed, again=callers.again)

@@ -1,13 +1,16 @@
 """One platform whose replicas follow a load, and what was measured of it.
 
-Run: python benchmarks/replicas_world.py rayplat|ray_serve|ray_serve_tuned HOME — prints one line of JSON.
+Run: python benchmarks/replicas_world.py rayplat|ray_serve|ray_serve_tuned HOME ROUNDS TURN — prints JSON.
 
 The model sleeps 20 ms and tells its process. `up_s`: from 3 callers at once to the first answer of a process
-that was not there; `down_s`: from 1 caller again to one replica and nothing that is stopping; `zero_s`: from
-the first request where there is no replica to its answer. Ray Serve's two are asked through its own proxy.
+that was not there; `down_s`: from 1 caller again to one replica and nothing that is stopping, of it
+`decided_s` to the keeper's decision and `stopping_s` to the first replica that is ending; `zero_s`: from the
+first request where there is no replica to its answer. Ray Serve's two are asked through its own proxy.
+Worlds that have one file TURN are set up and ended at once, and measured alone.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import queue
@@ -34,6 +37,7 @@ TUNED = {
     "metrics_interval_s": 0.1,
 }
 PATIENCE_S = 90.0
+LOOK_S = 0.03
 
 
 class Load:
@@ -91,7 +95,8 @@ def until(holds: Callable[[], bool]) -> float:
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError("it did not come about")
-        time.sleep(0.01)
+        # The controller that answers is the one whose loop is measured: it is not asked without rest.
+        time.sleep(LOOK_S)
     return time.time()
 
 
@@ -103,20 +108,74 @@ def states(name: str) -> dict[str, int]:
     return {str(state): count for state, count in deployment.replica_states.items() if count}
 
 
-def follow(url: str, body: bytes, only_one: Callable[[], bool], *, down_too: bool) -> dict[str, Any]:
-    """Raise and lower the load; what that took."""
+class Followed:
+    """What is followed: an application of Serve, and whatever stands in for its replicas."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def ready(self) -> bool:
+        """Whether a round may begin."""
+        return states(self.name) == {"RUNNING": 1}
+
+    def many(self) -> bool:
+        """Whether all replicas have come."""
+        return states(self.name) == {"RUNNING": MOST}
+
+    def target(self) -> int | None:
+        """The number that is wanted; None: it is not known."""
+        return None
+
+    def one_left(self) -> bool:
+        """Whether one replica is left and nothing is stopping."""
+        return states(self.name) == {"RUNNING": 1}
+
+
+def follow(url: str, body: bytes, followed: Followed, rounds: int) -> dict[str, Any]:
+    """Raise and lower the load; what that took. With 0 rounds it is raised once, and that is all."""
     load = Load(url, body)
     load.become(1)
     load.wait("process")
-    time.sleep(1.0)
-    begun = load.become(BUSY)
-    found: dict[str, Any] = {"up_s": load.wait("process")["at"] - begun}
-    if down_too:
-        time.sleep(6.0)
-        begun = load.become(1)
-        found["down_s"] = until(only_one) - begun
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds or 1):
+        until(followed.ready)
+        time.sleep(0.5)
+        begun = load.become(BUSY)
+        found.setdefault("up_s", []).append(first_of_new(load, begun) - begun)
+        if not rounds:
+            break
+        until(followed.many)
+        time.sleep(0.5)
+        for key, at in lowered(load, followed).items():
+            found.setdefault(key, []).append(at)
     told = load.end()
-    return {**found, "answered": told["answered"], "failed": told["failed"], "failures": load.failures[:3]}
+    return {
+        **found,
+        **{key: told[key] for key in ("answered", "failed", "again")},
+        "failures": load.failures[:3],
+    }
+
+
+def first_of_new(load: Load, begun: float) -> float:
+    """When a process that was not heard of before answered first, after a moment."""
+    while (at := float(load.wait("process")["at"])) < begun:
+        continue
+    return at
+
+
+def lowered(load: Load, followed: Followed) -> dict[str, float]:
+    """Let one caller be left; what it took until one replica was, and parts of that."""
+    begun = load.become(1)
+    found: dict[str, float] = {}
+
+    def look() -> bool:
+        if "decided_s" not in found and followed.target() == 1:
+            found["decided_s"] = time.time() - begun
+        if "stopping_s" not in found and states(followed.name).get("STOPPING"):
+            found["stopping_s"] = time.time() - begun
+        return followed.one_left()
+
+    return {"down_s": until(look) - begun, **found}
 
 
 def free_port() -> int:
@@ -138,7 +197,26 @@ def tells_its_process(settings: Settings) -> Any:
     return world
 
 
-def rayplat(settings: Settings) -> dict[str, Any]:
+class Turn:
+    """Worlds that run side by side measure in turns: what they hold together while they do anything else."""
+
+    def __init__(self, file: Path) -> None:
+        self._held = file.open()
+        fcntl.flock(self._held, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else is busy."""
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._held, fcntl.LOCK_UN)
+            time.sleep(0.1)  # who waits to measure comes first
+            fcntl.flock(self._held, fcntl.LOCK_SH)
+
+
+def rayplat(settings: Settings, rounds: int, turn: Turn) -> dict[str, Any]:
     """Ours: the keeper deals, standbys bridge, Ray Serve's replicas follow."""
     from dataclasses import replace
 
@@ -149,8 +227,21 @@ def rayplat(settings: Settings) -> dict[str, Any]:
     from rayplat.serve.app import deploy
     from rayplat.serve.replicas.actor import end_keeper, keeper_tells
 
+    class Ours(Followed):
+        def ready(self) -> bool:
+            return self.one_left() and seen()["standbys"] == 1
+
+        def many(self) -> bool:
+            return super().many() and seen()["bridges"] == 0 and seen()["replicas"] == MOST
+
+        def target(self) -> int | None:
+            return int(seen()["target"])
+
+        def one_left(self) -> bool:
+            return seen()["bridges"] == 0 and super().one_left()
+
     world = tells_its_process(settings)
-    scale = Autoscale(0, MOST, cpus=0.1, ongoing=1.2, idle_s=3.0)
+    scale = Autoscale(0, MOST, cpus=0.1, ongoing=1.2, idle_s=2.0)
     endpoint = replace(world.project.endpoints[0], autoscale=scale)
     deploy(settings, world.project, endpoint, world.registry, EventBus())
     url = f"http://127.0.0.1:{settings.serve.front_port}/v1/endpoints/buys/predict"
@@ -159,19 +250,21 @@ def rayplat(settings: Settings) -> dict[str, Any]:
     def seen() -> dict[str, Any]:
         return keeper_tells(settings)["buys"]
 
-    def only_one() -> bool:
-        return seen()["bridges"] == 0 and states("buys") == {"RUNNING": 1}
+    def nothing_left() -> bool:
+        return states("buys") == {} and seen()["bridges"] == 0 and seen()["standbys"] == 1
 
-    until(lambda: seen()["standbys"] == 1)
-    found = follow(url, json.dumps(question).encode(), only_one, down_too=True)
-    until(lambda: states("buys") == {} and seen()["bridges"] == 0 and seen()["standbys"] == 1)
-    time.sleep(1.0)
-    found["standby_mib"] = seen()["standby_mib"]
-    begun = time.time()
-    answer = httpx.post(url, json=question, timeout=60)
-    found["zero_s"] = time.time() - begun
-    assert answer.status_code == 200, answer.text
-    found["load_s"] = loaded_in(settings)
+    found: dict[str, Any] = {"zero_s": []}
+    with turn.alone(), httpx.Client(timeout=60) as client:
+        found |= follow(url, json.dumps(question).encode(), Ours("buys"), rounds)
+        for _ in range(min(rounds, 2)):
+            until(nothing_left)
+            time.sleep(0.5)
+            found["standby_mib"] = seen()["standby_mib"]
+            begun = time.time()
+            answer = client.post(url, json=question, headers={"connection": "close"})
+            found["zero_s"].append(time.time() - begun)
+            assert answer.status_code == 200, answer.text
+        found["load_s"] = loaded_in(settings)
     end_keeper(settings)
     return found
 
@@ -192,7 +285,7 @@ def loaded_in(settings: Settings) -> float:
     return time.perf_counter() - begun
 
 
-def ray_serve(_settings: Settings, scale: dict[str, Any] | None = None) -> dict[str, Any]:
+def ray_serve(rounds: int, turn: Turn, scale: dict[str, Any] | None = None) -> dict[str, Any]:
     """Ray Serve by itself, with its defaults or tuned."""
     from ray import serve
 
@@ -209,6 +302,8 @@ def ray_serve(_settings: Settings, scale: dict[str, Any] | None = None) -> dict[
         },
         max_ongoing_requests=64,
         ray_actor_options={"num_cpus": 0.1},
+        # As ours; by default Serve looks every 2 s whether a replica that is to end has finished.
+        graceful_shutdown_wait_loop_s=2.0 if scale is None else 0.1,
     )
     class Model:
         def __init__(self) -> None:
@@ -222,7 +317,8 @@ def ray_serve(_settings: Settings, scale: dict[str, Any] | None = None) -> dict[
 
     serve.run(Model.bind(), name="peer", route_prefix="/peer")
     url = f"http://127.0.0.1:{port}/peer"
-    return follow(url, b"{}", lambda: states("peer") == {"RUNNING": 1}, down_too=scale is not None)
+    with turn.alone():
+        return follow(url, b"{}", Followed("peer"), rounds)
 
 
 @contextlib.contextmanager
@@ -247,11 +343,12 @@ def platform(home: Path) -> Iterator[Settings]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    kinds: dict[str, Callable[[Settings], dict[str, Any]]] = {
+    kinds: dict[str, Callable[[Settings, int, Turn], dict[str, Any]]] = {
         "rayplat": rayplat,
-        "ray_serve": ray_serve,
-        "ray_serve_tuned": lambda settings: ray_serve(settings, TUNED),
+        "ray_serve": lambda _settings, _rounds, turn: ray_serve(0, turn),
+        "ray_serve_tuned": lambda _settings, rounds, turn: ray_serve(rounds, turn, TUNED),
     }
+    turns = Turn(Path(sys.argv[4]))
     with platform(Path(sys.argv[2])) as made:
-        print(json.dumps(kinds[sys.argv[1]](made)), flush=True)
+        print(json.dumps(kinds[sys.argv[1]](made, int(sys.argv[3]), turns)), flush=True)
     os._exit(0)

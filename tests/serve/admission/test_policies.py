@@ -83,6 +83,53 @@ def test_few_callers_on_a_slow_machine_are_no_queue():
         shedder.waited(0.225, now)
 
 
+def _closed_loop(shedder, callers, seconds, seed):
+    """Callers who ask one after the other; batches some stall: how many were refused."""
+    chance = random.Random(seed)
+    now, told, refused, asked = 0.0, [], 0, 0
+    line, coming = [], [(0.0, caller) for caller in range(callers)]
+    while now < seconds:
+        coming.sort()
+        # What comes until the replica is free stands in line.
+        while coming and (coming[0][0] <= now or not line):
+            at, caller = coming.pop(0)
+            for wait in told:
+                shedder.waited(wait, at)
+            told.clear()
+            asked += 1
+            if shedder.decide(Priority.NORMAL, asked * 40_503 >> 4, at).refused:
+                refused += 1
+                coming.append((at + 1.0, caller))
+                coming.sort()
+            else:
+                line.append((at, caller))
+            now = max(now, at)
+        batch = [line.pop(0) for _ in range(min(len(line), chance.randrange(1, 5)))]
+        told.append(now - batch[0][0])
+        now += chance.choice([0.02, 0.02, 0.02, 0.15, 1.0])
+        coming += [(now + chance.random() * 0.005, caller) for _, caller in batch]
+    return refused, asked
+
+
+@pytest.mark.parametrize("callers", [1, 3, 6, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_few_callers_are_never_refused_however_the_replica_stalls(callers, seed):
+    refused, asked = _closed_loop(Shedder(), callers, seconds=60, seed=seed)
+    assert asked > 60
+    assert refused == 0
+
+
+def test_a_long_wait_that_is_told_when_all_ask_again_is_no_queue():
+    shedder = Shedder()
+    for asked in range(8):  # they waited for a replica, and come at once
+        assert not shedder.decide(Priority.NORMAL, asked, 0.01).refused
+    shedder.waited(1.0, 1.0)  # its first batch took a second
+    for asked in range(8):
+        assert not shedder.decide(Priority.NORMAL, asked, 1.01).refused
+    for asked in range(8):
+        assert not shedder.decide(Priority.NORMAL, asked, 1.2).refused
+
+
 def test_after_the_rush_everybody_is_let_in_again():
     shedder = Shedder()
     _serve(shedder, rate=3000, capacity=1000, seconds=5)

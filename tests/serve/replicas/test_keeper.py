@@ -112,6 +112,25 @@ def test_a_new_replica_gets_its_part_of_connections_that_stay_open(tmp_path):
     assert clients.failed == []
 
 
+def test_a_replica_that_has_become_idle_is_seen_so_at_once(tmp_path):
+    def slow(x):
+        time.sleep(0.03)
+        return x.nan_to_num()[:, 0]
+
+    with keeping(tmp_path / "front") as keeper:
+        front = sit(keeper, spec_of(tmp_path), slow)
+        clients = Clients(keeper.port, 3)
+        wait_for(lambda: keeper.told()["buys"]["ongoing"] > 1)
+        peer = http.client.HTTPConnection("127.0.0.1", keeper.port, timeout=20)
+        clients.stop()
+        peer.request("POST", PATH, BODY)
+        peer.getresponse().read()
+        # Its connection stays open; a report comes every 50 ms, and every second where nothing has changed.
+        wait_for(lambda: keeper.told()["buys"]["ongoing"] == 0, 0.6)
+        peer.close()
+        front.close()
+
+
 def test_connections_wait_for_a_replica_so_many_and_so_long(tmp_path):
     spec = spec_of(tmp_path, answering=Answering(timeout_s=1.5, waiting=2))
     with keeping(tmp_path / "front") as keeper:

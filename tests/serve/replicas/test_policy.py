@@ -1,3 +1,5 @@
+import itertools
+import random
 from dataclasses import replace
 
 import pytest
@@ -55,6 +57,23 @@ def test_a_rise_within_the_calm_begins_it_anew():
     busy, calm = Facts(4, 16, 0), Facts(4, 1, 0)
     moments = [(0, busy), (0.1, calm), (1.0, busy), (1.2, calm), (2.1, calm), (2.3, calm)]
     assert _after(moments) == [4, 4, 4, 4, 1, 1]
+
+
+@pytest.mark.parametrize("swing_s", [0.05, 0.2, 0.5, 0.9])
+def test_a_load_that_swings_faster_than_the_calm_moves_nothing(swing_s):
+    busy, calm = Facts(3, 12, 0), Facts(3, 4, 0)
+    moments = [(t * 0.05, busy if int(t * 0.05 / swing_s) % 2 == 0 else calm) for t in range(1200)]
+    assert _after(moments) == [3] * 1200
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_around_a_border_changes_the_number_at_most_twice_in_a_calm(seed):
+    chance = random.Random(seed)
+    scale = replace(SCALE, calm_s=0.6)
+    targets = _after([(t * 0.05, Facts(2, chance.gauss(4, 0.3), 0)) for t in range(1200)], scale)
+    changes = sum(a != b for a, b in itertools.pairwise(targets))
+    assert changes <= 4  # in a minute; every second moment is over the border
+    assert set(targets) <= {1, 2}
 
 
 def test_the_last_replica_stays_until_nobody_has_asked_for_a_while():

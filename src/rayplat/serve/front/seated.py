@@ -141,11 +141,12 @@ class Seated:
         return taken is not None and self._seat.give(taken)
 
     async def _tell(self) -> None:
-        told_at, last = 0.0, -1
+        told_at, last = 0.0, (False, -1)
         while True:
             await asyncio.sleep(REPORT_S)
             report, count = self._load.report(), len(self._shared.open) + len(self._coming)
-            now = time.monotonic()
-            if report["ongoing"] or count != last or now - told_at > _QUIET_S:
+            now, seen = time.monotonic(), (bool(report["ongoing"]), count)
+            # That it is idle now is told too: the last busy moment would count as going on.
+            if report["ongoing"] or seen != last or now - told_at > _QUIET_S:
                 self._seat.report({**report, "open": count})
-                told_at, last = now, count
+                told_at, last = now, seen
