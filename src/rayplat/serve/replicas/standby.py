@@ -6,8 +6,10 @@ that it has begun, when the input is closed or the keeper says so. Knows this or
 is needed.
 """
 
+import os
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -17,6 +19,7 @@ from rayplat.serve.replica import FrontAlone
 from rayplat.serve.spec import EndpointSpec
 
 READY = b"ready\n"
+_READ = 1 << 16
 
 
 def warm_up() -> None:
@@ -47,7 +50,7 @@ def main() -> None:
 def _listen_to_keeper(told: list[FrontAlone], failed: list[Exception], ended: threading.Event) -> None:
     try:
         _say(READY)
-        for line in sys.stdin.buffer:
+        for line in _lines(sys.stdin.fileno()):
             _carry_out(orjson.loads(line), told, ended)
     # Whatever keeps it from being a replica, it is of no use any more.
     except Exception as error:
@@ -55,6 +58,14 @@ def _listen_to_keeper(told: list[FrontAlone], failed: list[Exception], ended: th
         get_logger("serve.replicas").error("a standby fails", exc_info=error)
     finally:
         ended.set()
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Lines as they come. Not by a buffered reader: its lock, held by a waiting thread, aborts the exit."""
+    begun = b""
+    while data := os.read(descriptor, _READ):
+        *whole, begun = (begun + data).split(b"\n")
+        yield from whole
 
 
 def _carry_out(order: dict[str, Any], told: list[FrontAlone], ended: threading.Event) -> None:
