@@ -234,13 +234,17 @@ def _greeting(**changes):
 
 
 def _said(server, data):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as peer:
+    told = b""
+    # Who has hung up, with bytes that it did not read, answers by a reset: it has said what it had to say.
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=5) as peer,
+        contextlib.suppress(OSError),
+    ):
         peer.sendall(data)
         peer.shutdown(socket.SHUT_WR)
-        told = b""
         while part := peer.recv(4096):
             told += part
-        return told
+    return told
 
 
 @pytest.mark.parametrize(
@@ -259,9 +263,7 @@ def _said(server, data):
 )
 def test_a_stranger_writes_nothing(nodes, data, tmp_path):
     place = nodes.add("b")
-    told = b""
-    with contextlib.suppress(ConnectionError):  # closed with bytes that were not read
-        told = _said(nodes.servers["b"], data + PIECE.pack(0, 0, 3) + b"abc")
+    told = _said(nodes.servers["b"], data + PIECE.pack(0, 0, 3) + b"abc")
     assert told == b""
     assert list(place.rglob("*.wal")) == []
     assert list(tmp_path.glob("etc")) == []
