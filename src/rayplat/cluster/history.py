@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from rayplat.cluster.facts import Demand, NodeFact, UseFact
 from rayplat.cluster.observe import Look, SeenNode, SeenUse
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.settings import Settings
 
 REFRESH_S = 15.0
@@ -74,10 +74,7 @@ class ClusterHistory:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        if not sa.inspect(engine).has_table(_DEMANDS.name):
-            ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def close(self) -> None:
         """Give the connections back; the next use opens them again."""

@@ -84,6 +84,22 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         raise _unavailable(engine, error) from error
 
 
+def open_tables(url: str, metadata: sa.MetaData, lock: int) -> sa.Engine:
+    """Open a database with the tables of `metadata`; those that are not there are made.
+
+    Where all are there, which one read tells, no writer is waited for.
+
+    Raises:
+        UnavailableError: the database cannot be reached.
+    """
+    engine = open_database(url)
+    with reading(engine) as connection:
+        there = set(sa.inspect(connection).get_table_names())
+    if not there >= set(metadata.tables):
+        ensure_tables(engine, metadata, lock)
+    return engine
+
+
 def ensure_tables(engine: sa.Engine, metadata: sa.MetaData, lock: int) -> None:
     """Make the tables of `metadata` that are not there; safe when several processes do it at once.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.settings import Settings
 from rayplat.cost.meter import HOUR_US, Entry, meter
 from rayplat.cost.prices import PriceBook, joined
@@ -102,10 +102,7 @@ class Ledger:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        if not sa.inspect(engine).has_table(_PRICES.name):
-            ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def close(self) -> None:
         """Give the connections back; the next use opens them again."""

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, writing
+from rayplat.core.database import open_tables, writing
 from rayplat.core.settings import Settings
 from rayplat.cost.budget import Level
 
@@ -31,10 +31,7 @@ class Levels:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        if not sa.inspect(engine).has_table(_LEVELS.name):
-            ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def close(self) -> None:
         """Give the connections back; the next use opens them again."""

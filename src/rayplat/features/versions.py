@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.events import EventBus, FeatureViewApplied
 from rayplat.core.project.project import Project
 from rayplat.core.project.view import FeatureView, View
@@ -92,9 +92,7 @@ class FeatureVersions:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def compare(self, project: Project) -> list[Change]:
         """What `apply` would do now, in the order of the project's views; those that are gone come last."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.errors import IntegrityError, UserError
 from rayplat.core.events import Event
 from rayplat.core.settings import Settings
@@ -52,9 +52,7 @@ class AuditLog:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def append(
         self, actor: str, action: str, subject: str, details: Mapping[str, Any], at: datetime | None = None

@@ -20,14 +20,10 @@ from rayplat.core.project.model import Endpoint
 from rayplat.core.project.project import Project
 from rayplat.core.settings import Settings
 from rayplat.features.definition import digest_as_asked, digest_of
-from rayplat.features.versions import FeatureVersions
-from rayplat.registry.artifact import read_manifest
-from rayplat.registry.signature import check
 from rayplat.registry.store import Registry
 from rayplat.serve.address import address_for_workers
-from rayplat.serve.as_trained import applied, as_trained
 from rayplat.serve.deployment import NAME, options
-from rayplat.serve.loaded import declared_model
+from rayplat.serve.loaded import declared_model, trained
 from rayplat.serve.others import find_others
 from rayplat.serve.proxy import ensure_proxy, proxy_address
 from rayplat.serve.replica import Replica
@@ -149,28 +145,26 @@ def spec_of(settings: Settings, project: Project, endpoint: Endpoint, registry: 
         NotFoundError: the model has no champion, or not the declared version.
         IntegrityError, UserError: as `deploy`.
     """
-    model = declared_model(project, endpoint.model)
+    name = declared_model(project, endpoint.model).name
     if endpoint.version is None:
-        champion = registry.by_alias(model.name, CHAMPION)
+        champion = registry.by_alias(name, CHAMPION)
     else:
-        champion = registry.version(model.name, endpoint.version)
+        champion = registry.version(name, endpoint.version)
     if champion is None:
         raise NotFoundError(
-            f"the model {model.name!r} has no {CHAMPION}", "train it and let a version pass its gates"
+            f"the model {name!r} has no {CHAMPION}", "train it and let a version pass its gates"
         )
     # A replica checks all this again; here the fault is told at once, and by its own class.
-    manifest = read_manifest(champion.artifact_uri, champion.manifest_sha256)
-    check(settings.registry, champion.artifact_uri, champion.manifest_sha256)
-    trained = as_trained(model, manifest, applied(FeatureVersions(settings)))
+    model, _ = trained(settings, project, name, champion.artifact_uri, champion.manifest_sha256)
     if endpoint.logging.durable is not None:
         chosen = settings.serve.model_copy(update={"log": endpoint.logging.durable})
         settings = settings.model_copy(update={"serve": chosen})
     return EndpointSpec(
         settings=settings,
         project=address_for_workers(project.address),
-        definitions_sha256=digest_of([digest_as_asked(view) for view in trained.features]),
+        definitions_sha256=digest_of([digest_as_asked(view) for view in model.features]),
         endpoint=endpoint.name,
-        model=model.name,
+        model=name,
         version=champion.version,
         artifact_uri=champion.artifact_uri,
         manifest_sha256=champion.manifest_sha256,
@@ -178,7 +172,7 @@ def spec_of(settings: Settings, project: Project, endpoint: Endpoint, registry: 
         answering=endpoint.answering,
         logging=endpoint.logging,
         traffic=endpoint.traffic,
-        others=find_others(registry, model.name, champion.version, endpoint.traffic),
+        others=find_others(registry, name, champion.version, endpoint.traffic),
         kept=settings.serve.front_port > 0,
     )
 

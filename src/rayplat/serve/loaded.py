@@ -12,7 +12,7 @@ from rayplat.core.project.model import Model
 from rayplat.core.project.project import Project
 from rayplat.core.settings import Settings
 from rayplat.features.versions import FeatureVersions
-from rayplat.registry.artifact import read_artifact
+from rayplat.registry.artifact import read_artifact, read_manifest
 from rayplat.registry.estimators import read_estimator
 from rayplat.registry.manifest import Manifest
 from rayplat.registry.signature import check
@@ -52,12 +52,24 @@ def load_version(settings: Settings, project: Project, name: str, uri: str, mani
             trusted key.
         UserError: the features cannot be defined as they were in training.
     """
-    declared = declared_model(project, name)
-    check(settings.registry, uri, manifest_sha256)
-    tensors, manifest = read_artifact(uri, manifest_sha256)
-    model = as_trained(declared, manifest, applied(FeatureVersions(settings)))
+    model, manifest = trained(settings, project, name, uri, manifest_sha256)
+    tensors, _ = read_artifact(uri, manifest_sha256)
     estimator = read_estimator(uri, manifest, manifest_sha256)
     return Loaded(model, manifest, estimator or build_network(model, tensors, manifest))
+
+
+def trained(
+    settings: Settings, project: Project, name: str, uri: str, manifest_sha256: str
+) -> tuple[Model, Manifest]:
+    """A version's model as it was trained and its manifest, before anything else of it is read.
+
+    Raises:
+        NotFoundError, IntegrityError, UserError: as `load_version`.
+    """
+    declared = declared_model(project, name)
+    manifest = read_manifest(uri, manifest_sha256)
+    check(settings.registry, uri, manifest_sha256)
+    return as_trained(declared, manifest, applied(FeatureVersions(settings))), manifest
 
 
 def build_network(model: Model, tensors: Mapping[str, Any], manifest: Manifest) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.settings import Settings
 
 _LOCK = 0x7261_7901
@@ -107,8 +107,7 @@ class Outbox:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
+        engine = open_tables(self.settings.database, _METADATA, _LOCK)
         _ensure_told(engine)
         return engine
 

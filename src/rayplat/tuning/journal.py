@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import ensure_tables, open_database, open_tables, reading, writing
 from rayplat.core.errors import ConflictError, NotFoundError, UserError
 from rayplat.core.project.space import Space
 from rayplat.tuning.caps import Spent
@@ -119,9 +119,7 @@ class Journal:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self._database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self._database, _METADATA, _LOCK)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rayplat.cluster.jobs.record import ENDED, JobRecord, JobState, Needs
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.errors import ConflictError, NotFoundError
 from rayplat.core.settings import Settings
 
@@ -63,12 +63,7 @@ class JobHistory:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        with reading(engine) as connection:
-            there = sa.inspect(connection).has_table(_JOBS.name)
-        if not there:
-            ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def close(self) -> None:
         """Give the connections back; the next use opens them again."""

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from rayplat.cluster.jobs.quota import as_resources
 from rayplat.cluster.jobs.request import Admission, Admit, JobRequest, OverQuota
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.settings import Settings
 
 AGAIN_S = 2.0
@@ -65,10 +65,7 @@ class Line:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        if not sa.inspect(engine).has_table(_LINE.name):
-            ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.data.lakehouse.head import SnapshotRecord
 
 _LOCK = 0x6C616B65
@@ -41,9 +41,7 @@ class Archive:
     @property
     def _engine(self) -> sa.Engine:
         if self._opened is None:
-            engine = open_database(self._database)
-            ensure_tables(engine, _TABLES, _LOCK)
-            self._opened = engine
+            self._opened = open_tables(self._database, _TABLES, _LOCK)
         return self._opened
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.errors import ConflictError, UserError
 from rayplat.core.settings import Settings
 
@@ -51,9 +51,7 @@ class Pins:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self.settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self.settings.database, _METADATA, _LOCK)
 
     def close(self) -> None:
         """Give the connections back; the next use opens them again."""

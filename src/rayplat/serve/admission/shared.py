@@ -7,7 +7,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, writing
+from rayplat.core.database import open_tables, writing
 from rayplat.core.settings import Settings
 from rayplat.serve.admission.bucket import Bucket, Level, Taken, take
 
@@ -36,9 +36,7 @@ class SharedLevels:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self._settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self._settings.database, _METADATA, _LOCK)
 
     def take(self, name: str, bucket: Bucket, asked: int, now: float) -> Taken:
         """Take up to `asked` out of the bucket of a name.

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.errors import BugError, NotFoundError, UserError
 from rayplat.core.events import EventBus, TokenCreated, TokenRevoked
 from rayplat.core.settings import Settings
@@ -68,9 +68,7 @@ class TokenStore:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self._settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self._settings.database, _METADATA, _LOCK)
 
     def create(
         self,

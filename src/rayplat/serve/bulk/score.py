@@ -20,16 +20,12 @@ from rayplat.data.lakehouse.files import DataFile
 from rayplat.data.lakehouse.pins import Pins
 from rayplat.data.lakehouse.table import LakeTable
 from rayplat.features.distributed.tasks import connected
-from rayplat.features.versions import FeatureVersions
-from rayplat.registry.artifact import read_manifest
 from rayplat.registry.model import RegisteredVersion
-from rayplat.registry.signature import check
-from rayplat.serve.as_trained import applied, as_trained
 from rayplat.serve.bulk.plan import By, Rows, columns, plan, predictions_schema
 from rayplat.serve.bulk.scorer import Scorer
 from rayplat.serve.bulk.scoring import KEY, Scoring
 from rayplat.serve.bulk.tasks import HERE_ROWS, here, on_ray
-from rayplat.serve.loaded import declared_model
+from rayplat.serve.loaded import trained
 
 SOURCE = "scoring"
 """The source of the snapshots of predictions; its offset counts the scorings of a table."""
@@ -88,10 +84,10 @@ class BulkScoring:
             UserError: the table lacks a column, the filter cannot be read, or Ray is needed and not there.
             ConflictError: a snapshot that is needed is being expired.
         """
-        check(self._settings.registry, version.artifact_uri, version.manifest_sha256)
-        manifest = read_manifest(version.artifact_uri, version.manifest_sha256)
-        find = applied(FeatureVersions(self._settings))
-        by = By(project, as_trained(declared_model(project, version.name), manifest, find), version)
+        model, _ = trained(
+            self._settings, project, version.name, version.artifact_uri, version.manifest_sha256
+        )
+        by = By(project, model, version)
         scoring = plan(self._lake, by, rows, into or f"predictions.{version.name}")
         target = self._lake.ensure_schema(scoring.into, predictions_schema(self._lake, scoring))
         found = _found(target, scoring)

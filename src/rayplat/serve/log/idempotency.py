@@ -22,7 +22,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, writing
+from rayplat.core.database import open_tables, writing
 from rayplat.core.errors import RayplatError, UserError
 from rayplat.core.settings import Settings
 from rayplat.serve.log.alive import Alive
@@ -109,9 +109,7 @@ class IdempotencyKeys:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self._settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self._settings.database, _METADATA, _LOCK)
 
     def claim(
         self, caller: str, endpoint: str, key: str, request: bytes, now: float

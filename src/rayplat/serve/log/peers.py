@@ -10,7 +10,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from rayplat.core.database import ensure_tables, open_database, reading, writing
+from rayplat.core.database import open_tables, reading, writing
 from rayplat.core.settings import Settings
 
 _LOCK = 0x7261_7914
@@ -62,9 +62,7 @@ class Peers:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        engine = open_database(self._settings.database)
-        ensure_tables(engine, _METADATA, _LOCK)
-        return engine
+        return open_tables(self._settings.database, _METADATA, _LOCK)
 
     def tell(self, peer: Peer, now: float) -> None:
         """Be known, or be known still; `now`: s since 1970.
