@@ -164,6 +164,21 @@ def test_a_run_is_foreseen_from_its_rows_the_pace_and_the_price_of_its_group(
     found = rayplat(*asked, "--rows", "360000", "--rows-per-second", "100").data
     assert (found["group"], found["seconds"], found["likely_usd"]) == ("gpu", 3600.0, "6")
     spot = rayplat(*asked, "--rows", "360000", "--rows-per-second", "100", "--market", "spot").data
-    assert spot["likely_usd"] == "2"
+    assert (spot["likely_usd"], spot["spot_price_known"]) == ("2", True)
     assert "no run of this model has ended well" in rayplat(*asked, "--rows", "10").error["what"]
     assert "has no training set yet" in rayplat(*asked).error["what"]
+
+
+def test_an_estimate_says_where_nobody_has_named_a_spot_price(
+    rayplat: Cli, world: Settings, tmp_path: Path
+) -> None:
+    flights = str(Path(__file__).parents[2] / "examples" / "flights")
+    asked = ("cost", "estimate", flights, "late_arrival", "--rows", "360000", "--rows-per-second", "100")
+    file = tmp_path / "cluster" / "platform.yaml"
+    file.write_text(_FILE.replace("on_demand: 3.0, spot: 1.0", "on_demand: 3.0"))
+    found = rayplat(*asked, "--market", "spot", "--output", "json").data
+    assert (found["likely_usd"], found["spot_price_known"]) == ("3", False)
+    assert "no spot price is named" in rayplat(*asked, "--market", "spot").out
+    unknown = rayplat(*asked, "--group", "colour", "--output", "json")
+    assert (unknown.code, unknown.error["mend"]) == (3, "there is: head, gpu")
+    assert "on-demand or spot" in rayplat(*asked, "--market", "moon", "--output", "json").error["mend"]

@@ -12,7 +12,7 @@ import typer
 from rayplat.cli.command import Call
 from rayplat.cli.output import fields
 from rayplat.cli.parameters import ProjectAddress
-from rayplat.core.errors import NotFoundError
+from rayplat.core.errors import NotFoundError, UserError
 
 if TYPE_CHECKING:
     from rayplat.cluster.spec import ClusterSpec
@@ -51,6 +51,7 @@ def estimate(  # noqa: PLR0917  # Typer gives them by name
     from rayplat.cost.estimate import estimate as foresee
     from rayplat.cost.ledger import now_utc
     from rayplat.cost.money import dollars, shown
+    from rayplat.cost.prices import book_of
     from rayplat.cost.usage import micros
 
     loaded = call.project(project)
@@ -59,7 +60,9 @@ def estimate(  # noqa: PLR0917  # Typer gives them by name
     now = now_utc()
     with Accounts(platform.settings) as accounts:
         named = group or _group(accounts.sources.spec)
+        _known(accounts.sources.spec, named, market)
         price = accounts.prices(now).at(named, market, micros(now))
+        no_spot = market == "spot" and named in book_of(accounts.sources.spec).no_spot
         sizes = _sizes(platform.lake, chosen)
         past = _past(accounts, loaded.name, sizes) if rows_per_second is None else []
     found = foresee(past, rows or _rows(sizes, chosen), nodes, price, rows_per_second)
@@ -74,6 +77,7 @@ def estimate(  # noqa: PLR0917  # Typer gives them by name
         "model": model,
         "group": named,
         "market": market,
+        "spot_price_known": None if market != "spot" else not no_spot,
         "nodes": nodes,
         "rows": found.rows,
         "rows_per_s": found.rows_per_s,
@@ -82,9 +86,10 @@ def estimate(  # noqa: PLR0917  # Typer gives them by name
         "node_usd_per_hour": f"{dollars(price):f}",
         **{f"{k}_usd": None if v is None else f"{dollars(v):f}" for k, v in amounts.items()},
     }
+    hourly = f"{shown(price)} an hour" + (", the price on demand: no spot price is named" if no_spot else "")
     words = {
         "model": f"{model}, {found.rows:,} rows",
-        "on": f"{nodes} x {named} ({market}, {shown(price)} an hour)",
+        "on": f"{nodes} x {named} ({market}, {hourly})",
         "time": f"{timedelta(seconds=round(found.seconds))} at {found.rows_per_s:,.0f} rows a second",
         "cost": f"{shown(found.likely)} ({shown(found.low)} to {shown(found.high)})",
         "from": f"{found.runs} past runs" if rows_per_second is None else "the pace that was given",
@@ -98,6 +103,15 @@ def _model(project: "Project", name: str) -> "Model":
         known = ", ".join(m.name for m in project.models) or "none"
         raise NotFoundError(f"the project has no model {name!r}", f"there is: {known}")
     return found
+
+
+def _known(spec: "ClusterSpec", group: str, market: str) -> None:
+    from rayplat.cost.prices import MARKETS
+
+    if market not in MARKETS:
+        raise UserError(f"there is no market {market!r}", f"--market is {' or '.join(MARKETS)}")
+    if group not in spec.groups:
+        raise NotFoundError(f"the cluster file has no group {group!r}", f"there is: {', '.join(spec.groups)}")
 
 
 def _group(spec: "ClusterSpec") -> str:

@@ -44,10 +44,12 @@ class PriceBook:
     Attributes:
         steps: by (group, market), in order of time; the first is for all of the time before the second.
         source: where they come from, for people.
+        no_spot: groups that nobody has named a spot price for; theirs is the price on demand.
     """
 
     steps: Mapping[tuple[str, str], tuple[PriceStep, ...]]
     source: str = ""
+    no_spot: frozenset[str] = frozenset()
 
     def of(self, group: str, market: str) -> tuple[PriceStep, ...]:
         """The steps of a group on a market.
@@ -139,6 +141,7 @@ def book_of(spec: "ClusterSpec") -> PriceBook:
     name = spec.prices.file or cloud
     machine_cloud = name if name in LISTS else cloud
     steps: dict[tuple[str, str], tuple[PriceStep, ...]] = {}
+    no_spot: set[str] = set()
     listed: PriceList | None = None
     for group, nodes in spec.groups.items():
         own = spec.prices.own.get(group)
@@ -153,7 +156,10 @@ def book_of(spec: "ClusterSpec") -> PriceBook:
         steps[group, "on-demand"] = (PriceStep(0, on_demand),)
         # Nobody publishes a list price for AWS's spot market: what is not named is paid as on demand.
         steps[group, "spot"] = (PriceStep(0, on_demand if spot is None else spot),)
-    return PriceBook(steps, f"own prices; {listed.source}" if listed and spec.prices.own else _source(listed))
+        if spot is None:
+            no_spot.add(group)
+    source = f"own prices; {listed.source}" if listed and spec.prices.own else _source(listed)
+    return PriceBook(steps, source, frozenset(no_spot))
 
 
 def _source(listed: PriceList | None) -> str:
