@@ -4,12 +4,13 @@ Run: .venv/bin/python benchmarks/online_features.py [--json] [--quick]
 
 The work: 20,000 entities of 50 floats; 1, 100 or 500 of them a request, keys drawn from one seeded stream,
 JSON in and JSON out. Servers and the load generator are processes of their own; servers are asked in turns,
-and their answers are compared to the bit first. `rayplat` logs every vector before it answers, as it does
-unless told otherwise; `rayplat_unlogged` does not. `rayplat_binary` is its binary form, `rayplat_feast` its
-answer to Feast's own question, both logged. `feast` is Feast's server over its SQLite store. `asgi_lmdb`,
-`asgi_sqlite` and `asgi_redis` are what could be written by hand: uvicorn without framework, the JSON of each
-entity in that store, no types, no times, no checks, no log. The claims of `serve` ask Ray Serve behind its
-HAProxy. The limit of one row is an echo of as many bytes.
+and their answers are compared to the bit first. Nothing is written into a store meanwhile, so `rayplat`
+remembers what it has read of its own, as it does between two writes of a view. `rayplat` logs every vector
+before it answers, as it does unless told otherwise; `rayplat_unlogged` does not. `rayplat_binary` is its
+binary form, `rayplat_feast` its answer to Feast's own question, both logged. `feast` is Feast's server over
+its SQLite store. `asgi_lmdb`, `asgi_sqlite` and `asgi_redis` are what could be written by hand: uvicorn
+without framework, the JSON of each entity in that store, no types, no times, no checks, no log. The claims of
+`serve` ask Ray Serve behind its HAProxy. The limit of one row is an echo of as many bytes.
 
 From an event to its effect: records of about 120 bytes, 10,000 a second over 2 partitions, through the
 ingest service into the lakehouse and from there into two views of 5,000 entities, row transforms and

@@ -240,3 +240,26 @@ class OnlineStoreContract:
         store.write("v", {A: Change(None, b"1")}, at(1), expected=None)
         store.close()
         assert progress(store, "v") == at(1)
+
+    def test_a_state_that_is_told_changes_with_every_write_of_the_view_by_any_process(self, open_store):
+        store, other = open_store(), open_store()
+
+        def state(view="v"):
+            told = store.look(lambda glance: glance.state(view))
+            assert told is None or told == store.look(lambda glance: glance.state(view))
+            return told
+
+        seen = [state()]
+        other.write("v", {A: Change(None, b"1")}, at(1), expected=None)
+        seen.append(state())
+        other.write("v", {A: Change(b"1", b"2")}, at(1), expected=at(1))
+        seen.append(state())
+        assert other.delete_entity("v", A)
+        seen.append(state())
+        other.write("w", {A: Change(None, b"1")}, at(1), expected=None)
+        assert state() == seen[-1]
+        other.drop("v")
+        seen.append(state())
+        other.write("v", {A: Change(None, b"1")}, at(1), expected=None)
+        seen.append(state())
+        assert set(seen) == {None} or len(set(seen)) == len(seen)

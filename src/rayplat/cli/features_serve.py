@@ -19,6 +19,9 @@ Port = Annotated[int, typer.Option(min=0, max=65_535, help="Where to listen; 0: 
 Host = Annotated[str, typer.Option(help="The address to listen at. Nobody is asked for a token.")]
 Workers = Annotated[int, typer.Option(min=1, max=256, help="Processes that share the port.")]
 
+Awake = Annotated[
+    bool, typer.Option(help="Look 200 us for the next request before sleeping, where requests come so fast.")
+]
 Log = Annotated[bool, typer.Option(help="Log every vector before it is answered, for `features prove`.")]
 
 
@@ -29,6 +32,7 @@ def serve(
     host: Host = "127.0.0.1",
     workers: Workers = 1,
     *,
+    awake: Awake = True,
     log: Log = True,
 ) -> None:
     """Answer online features over HTTP until SIGTERM or Ctrl-C; what was asked is answered still.
@@ -42,7 +46,7 @@ def serve(
     def told(url: str) -> None:
         call.show({"url": url, "workers": workers}, lambda: fields({"url": url, "workers": workers}))
 
-    answer(call.settings(), project, Where(host, port, workers), told, _open_log if log else None)
+    answer(call.settings(), project, Where(host, port, workers, awake), told, _open_log if log else None)
 
 
 def _open_log(settings: "Settings") -> "FeatureLog":

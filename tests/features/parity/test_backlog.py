@@ -24,7 +24,7 @@ def clock():
 
 @pytest.fixture
 def backlog(tmp_path, clock):
-    return Backlog(tmp_path, ".answers", much=1_000, most=2_000, file_bytes=100, clock=clock)
+    return Backlog(tmp_path, (".answers",), much=1_000, most=2_000, file_bytes=100, clock=clock)
 
 
 def put(folder, *sizes):

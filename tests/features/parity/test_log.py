@@ -18,7 +18,9 @@ import pytest
 from rayplat.core.errors import UnavailableError
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
+from rayplat.features.parity.backlog import FEW, BacklogError
 from rayplat.features.parity.compare import differing
+from rayplat.features.parity.journal import Entry
 from rayplat.features.parity.log import FeatureLog, open_feature_log
 from rayplat.features.parity.vectors import (
     VECTORS,
@@ -102,6 +104,23 @@ def test_vectors_are_committed_by_number_and_at_the_end(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UnavailableError):
         log.submit(lines(1))
+
+
+def test_what_waits_of_either_way_is_one_backlog(tmp_path):
+    lake = FakeLake()
+    log = FeatureLog(tmp_path, lake, much_waiting=100)
+    (tmp_path / "left.answers").write_bytes(bytes(60))
+    many = b"".join(lines(number) for number in range(FEW + 1))
+    log.append(many)
+    with pytest.raises(BacklogError) as refused:
+        log.append(many)
+    assert refused.value.retry_after_s >= 1
+    entry = Entry("v", lambda _standing: None, 0, None, range(FEW + 1))
+    with pytest.raises(BacklogError):
+        log.journal().admit([entry])
+    log.append(lines(FEW + 1))  # few go on
+    log.close()
+    assert sorted(numbers(lake)) == list(range(FEW + 2))
 
 
 def test_vectors_are_committed_after_a_time(tmp_path):

@@ -14,7 +14,7 @@ MUCH_WAITING = 1 << 20
 
 def open_log(found: Settings) -> FeatureLog:
     lake = Lakehouse(found)
-    return FeatureLog(found.home / "feature_log", lake, rows=3_000, much_waiting=MUCH_WAITING)
+    return FeatureLog(found.home / "feature_log", lake, rows=400, much_waiting=MUCH_WAITING)
 
 
 if __name__ == "__main__":

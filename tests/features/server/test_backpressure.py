@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import orjson
+import pytest
 
 from rayplat.data.lakehouse.catalog import Lakehouse
 from rayplat.features.online.opening import open_online
@@ -89,7 +90,9 @@ def test_what_waits_is_bounded_and_what_was_answered_is_shipped_once(tmp_path: P
     assert len({row["vector_id"] for row in rows}) == len(rows)
 
 
-def test_over_asgi_a_refused_answer_tells_when_to_ask_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("view", ["last", "filled"])
+def test_over_asgi_a_refused_answer_tells_when_to_ask_again(tmp_path: Path, view: str) -> None:
+    """Of the fast path and of the general one, which makes the views with defaults."""
     fill(tmp_path)
     online = open_online(settings(tmp_path))
     lake = FakeLake()
@@ -98,7 +101,10 @@ def test_over_asgi_a_refused_answer_tells_when_to_ask_again(tmp_path: Path) -> N
 
     async def ask() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            told = [await client.post(VIEW, json={"keys": ["a"] * width}) for width in (50, 50, 1)]
+            told = [
+                await client.post(f"/v1/features/{view}", json={"keys": ["a"] * width})
+                for width in (50, 50, 1)
+            ]
         ends = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
 
         async def receive() -> dict[str, str]:

@@ -29,7 +29,9 @@ VALUES_AT = HEADER.size
 """Where the values begin."""
 
 ROW, WINDOW = 1, 2
-_VERSION = 1
+VERSION = 1
+"""Of the bytes of a head; others are not read."""
+
 NEVER = int(BEGINNING)
 
 
@@ -66,13 +68,13 @@ def horizon(newest: int) -> int:
 
 def write_head(head: Head, values: bytes, text: bytes) -> bytes:
     """A head as bytes; `head.text_length` is not looked at."""
-    return HEADER.pack(_VERSION, head[0], head[1], len(text), *head[3:]) + values + text
+    return HEADER.pack(VERSION, head[0], head[1], len(text), *head[3:]) + values + text
 
 
 def write_changed(head: Head, values: bytes, text: bytes) -> bytes:
     """A head that was changed once more, as bytes; `head.text_length` is not looked at."""
     fields = head[3:10]
-    return HEADER.pack(_VERSION, head[0], head[1], len(text), *fields, head[10] + 1) + values + text
+    return HEADER.pack(VERSION, head[0], head[1], len(text), *fields, head[10] + 1) + values + text
 
 
 def read_head(data: bytes) -> Head:
@@ -85,9 +87,9 @@ def read_head(data: bytes) -> Head:
         version, *fields = HEADER.unpack_from(data)
     except struct.error:
         version, fields = -1, []
-    if version != _VERSION:
+    if version != VERSION:
         raise IntegrityError(
-            f"an entity in the online store is of version {version}, not {_VERSION}",
+            f"an entity in the online store is of version {version}, not {VERSION}",
             "remove the online store and materialize again",
         )
     return Head(*fields)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,14 +30,19 @@ class Environment:
 
     _all: ClassVar[dict[tuple[int, str], "Environment"]] = {}
     _guard = threading.Lock()
+    _numbers = count()
 
     def __init__(self, path: Path, map_bytes: int) -> None:
         self.pid = os.getpid()
+        self.number = next(self._numbers)
         self._path = path
         self._users = 0
         self._active = 0
         self._growing = 0
-        self._gate = threading.Condition()
+        self._closing = False
+        # The lock itself is what a reader takes: through the condition it would take as long as a read.
+        self._lock = threading.Lock()
+        self._gate = threading.Condition(self._lock)
         self._mark = Mark(path)
         self._env = _open(path, map_bytes, self._mark)
 
@@ -58,6 +64,7 @@ class Environment:
             if self._users == 0 and self.pid == os.getpid():
                 self._all.pop((self.pid, os.path.realpath(self._path)), None)
                 with self._gate:
+                    self._closing = True
                     self._gate.wait_for(lambda: self._active == 0)
                     self._mark.lift(lambda: self._env.sync(True))
                     self._env.close()
@@ -125,16 +132,16 @@ class Environment:
         )
 
     def _enter(self) -> None:
-        with self._gate:
+        with self._lock:
             if self._growing:
                 # Readers that never pause would keep the map from growing; one that is inside goes on.
                 self._gate.wait_for(lambda: not self._growing, timeout=_PAUSE_S)
             self._active += 1
 
     def _leave(self) -> None:
-        with self._gate:
+        with self._lock:
             self._active -= 1
-            if not self._active:
+            if not self._active and (self._growing or self._closing):
                 self._gate.notify_all()
 
     def _begin(self, *, write: bool, buffers: bool = False) -> Transaction:

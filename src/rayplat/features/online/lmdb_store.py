@@ -24,6 +24,7 @@ from rayplat.features.online.store import (
     Part,
     Progress,
     Range,
+    State,
     T,
     changed_since,
     check_progress,
@@ -35,7 +36,7 @@ MAP_BYTES = 1 << 30
 """The map of a new store; it is doubled when it is full. Address space, not memory and not disk."""
 
 _LONGEST_ENTITY = 384
-_PROGRESS, _HEAD, _PART = b"\0", b"\1", b"\2"
+_PROGRESS, _HEAD, _PART, _CHANGES = b"\0", b"\1", b"\2", b"\3"
 
 
 class LmdbOnlineStore:
@@ -72,7 +73,8 @@ class LmdbOnlineStore:
 
     def look(self, looking: Callable[["_Glance"], T]) -> T:
         """See `OnlineStore.look`."""
-        return self._environment().looking(lambda txn: looking(_Glance(txn)))
+        environment = self._environment()
+        return environment.looking(lambda txn: looking(_Glance(txn, environment.number)))
 
     def write(
         self,
@@ -104,6 +106,7 @@ class LmdbOnlineStore:
                 for part, value in change.puts:
                     txn.put(of + part, value)
             txn.put(name, encode_progress(progress))
+            _changed(txn, view)
 
         self._environment().writing(work)
 
@@ -113,6 +116,7 @@ class LmdbOnlineStore:
 
         def work(txn: Transaction) -> bool:
             of = prefix + _PART + short
+            _changed(txn, view)
             parts = _delete(txn, of, _after(of))
             return bool(txn.delete(prefix + _HEAD + short)) or parts > 0
 
@@ -124,6 +128,7 @@ class LmdbOnlineStore:
 
         def work(txn: Transaction) -> None:
             txn.delete(_PROGRESS + view.encode())
+            _changed(txn, view)
             _delete(txn, prefix, _after(prefix))
 
         self._environment().writing(work)
@@ -156,10 +161,16 @@ class LmdbOnlineStore:
 class _Glance:
     """A short reader over one transaction that gives views of the map: what is read is mostly values."""
 
-    __slots__ = ("_txn",)
+    __slots__ = ("_opened", "_txn")
 
-    def __init__(self, txn: Transaction) -> None:
+    def __init__(self, txn: Transaction, opened: int) -> None:
         self._txn = txn
+        self._opened = opened
+
+    def state(self, view: str) -> State:
+        get, name = self._txn.get, view.encode()
+        # A store that was removed and begun anew counts from the beginning again, and is another opened one.
+        return self._opened, bytes(get(_CHANGES + name, b"")), bytes(get(_PROGRESS + name, b""))
 
     def standing(self, view: str) -> bytes | None:
         found = self._txn.get(_PROGRESS + view.encode())
@@ -212,6 +223,12 @@ def _heads(txn: Transaction, view: str, entities: Sequence[bytes]) -> list[bytes
     return [
         get(prefix + (entity if len(entity) <= _LONGEST_ENTITY else _short(entity))) for entity in entities
     ]
+
+
+def _changed(txn: Transaction, view: str) -> None:
+    """Count one more change of a view; it is counted on when the view was dropped."""
+    name = _CHANGES + view.encode()
+    txn.put(name, (int.from_bytes(txn.get(name) or b"", "little") + 1).to_bytes(8, "little"))
 
 
 def _short(entity: bytes) -> bytes:

@@ -20,6 +20,7 @@ from rayplat.features.online.store import (
     Part,
     Progress,
     Range,
+    State,
     T,
     changed_since,
     check_progress,
@@ -216,6 +217,9 @@ class _Glance:
 
     def __init__(self, moment: "_Moment") -> None:
         self._moment = moment
+
+    def state(self, _view: str) -> State | None:
+        return None  # a write touches each entity by itself
 
     def standing(self, view: str) -> bytes | None:
         # A write moves the progress last: a head that is read later may be ahead of it, and is never behind.

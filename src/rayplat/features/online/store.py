@@ -17,6 +17,9 @@ from rayplat.core.errors import ConflictError
 
 T = TypeVar("T")
 
+State = tuple[int, bytes, bytes]
+"""Of a view in a store: which opened one, how often it was written, and its progress."""
+
 Held = bytes | memoryview | None
 """A head as it is looked at."""
 
@@ -74,6 +77,10 @@ class Reader(Protocol):
 
 class Glance(Protocol):
     """Reads one moment in the shortest way."""
+
+    def state(self, view: str) -> State | None:
+        """The state of a view: what was read before at an equal one is what would be read now. It holds for
+        one process; None: the store tells none."""
 
     def standing(self, view: str) -> bytes | None:
         """The progress of a view as `encode_progress` writes it; None: it was never materialized."""

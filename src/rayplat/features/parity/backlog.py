@@ -9,8 +9,9 @@ long run, and nobody finds out by a full disk.
 """
 
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,19 +53,21 @@ class BacklogError(UnavailableError):
 class Backlog:
     """The backlog of a folder, as one of the processes that write into it sees it.
 
+    Safe to use from many threads.
+
     Below the mark the folder is looked at when a file is begun; what others have written since is not known,
     which is less than a file of each.
 
     Args:
         folder: where the files are.
-        suffix: of their names.
+        suffixes: of their names.
         much, most: see `MUCH_WAITING_BYTES` and `MOST_WAITING_BYTES`.
         file_bytes: of a whole file, about.
         clock: seconds.
     """
 
     folder: Path
-    suffix: str
+    suffixes: Sequence[str]
     much: int = MUCH_WAITING_BYTES
     most: int = MOST_WAITING_BYTES
     file_bytes: int = _FILE_BYTES
@@ -75,10 +78,17 @@ class Backlog:
     # Since when there is too much, and what has gone since then.
     _since: float | None = None
     _gone: float = 0.0
+    _beyond: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def add(self, size: int) -> None:
-        """So many bytes were written here."""
-        self.bytes += size
+    def add(self, size: int, beyond: int = 0) -> None:
+        """So many bytes were written here; beyond them a file that is written still counts for more.
+
+        A file that is closed counts by its size alone: then `beyond` is what it has counted for, taken back.
+        """
+        with self._lock:
+            self.bytes += size + beyond
+            self._beyond += beyond
 
     def admit(self, entities: int) -> None:
         """Let an answer about so many entities be logged.
@@ -88,6 +98,10 @@ class Backlog:
         """
         if self.bytes <= self.much:
             return
+        with self._lock:
+            self._admit(entities)
+
+    def _admit(self, entities: int) -> None:
         if self.clock() - self._looked >= LOOK_S:
             self.look()
         bound = self.most if entities <= FEW else self.much
@@ -100,9 +114,13 @@ class Backlog:
 
     def look(self) -> None:
         """Look at the folder."""
+        with self._lock:
+            self._look()
+
+    def _look(self) -> None:
         now, before = self.clock(), self._files
-        self._looked, self._files = now, _sizes(self.folder, self.suffix)
-        self.bytes = sum(self._files.values())
+        self._looked, self._files = now, _sizes(self.folder, self.suffixes)
+        self.bytes = sum(self._files.values()) + self._beyond
         if self._since is not None:
             self._gone += sum(size for name, size in before.items() if name not in self._files)
             if self.bytes <= self.much // 2:  # around the mark it is one and the same time of too much
@@ -121,9 +139,10 @@ class Backlog:
         return min(_LONGEST_S, max(1, math.ceil((self.bytes - bound) / rate)))
 
 
-def _sizes(folder: Path, suffix: str) -> dict[str, int]:
+def _sizes(folder: Path, suffixes: Sequence[str]) -> dict[str, int]:
     found = {}
-    for path in folder.glob(f"*{suffix}"):
-        with suppress(FileNotFoundError):  # the lakehouse has just taken it
-            found[path.name] = path.stat().st_size
+    for path in folder.glob("*"):
+        if path.suffix in suffixes:
+            with suppress(FileNotFoundError):  # the lakehouse has just taken it
+                found[path.name] = path.stat().st_size
     return found

@@ -10,77 +10,148 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 import pyarrow as pa
 
 from rayplat.features.online.layout import Layout
-from rayplat.features.parity.journal import ANSWER, ANSWERED, FRAME, SHARED, About
+from rayplat.features.parity.journal import (
+    ANSWER,
+    ANSWERED,
+    FRAME,
+    SHARED,
+    VALUED,
+    VALUES,
+    WHOLE,
+    WHOLLY,
+    About,
+)
 from rayplat.features.parity.vectors import SCHEMA, encode_rows
 
 CALLER = "feature-server"
+PART_ROWS = 50_000
+"""So many vectors of a file are made into rows at a time: each has all of its values again then."""
+
+
+Places = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A record of kind 3, or of kind 2 (see `journal`): `shared` is the number of what they share."""
+
+    shared: int
+    names: Sequence[bytes]
+    rows: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A record of kind 2 (see `journal`): `shared` is the number of what it shares."""
+    """A record of kind 4 or 2: `places` tells the values of each entity."""
 
     shared: int
     at_us: int
-    names: Sequence[bytes]
-    values: Sequence[bytes]
+    places: Places
 
 
-def read_journal(data: bytes) -> tuple[list[About], list[Answer]]:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What stands in a journal's file, in its order."""
+
+    shared: list[About]
+    values: list[Values]
+    answers: list[Answer]
+
+
+def read_journal(data: bytes) -> Read:
     """What stands in a journal's file; half a record at the end is left out."""
-    shared: list[About] = []
-    answers: list[Answer] = []
+    read = Read([], [], [])
+    told_values = 0
     for kind, record in _records(data):
         if kind == SHARED:
             told = orjson.loads(record[FRAME.size :])
             told |= {name: tuple(told[name]) for name in ("asks", "features")}
-            shared.append(About(**told))
+            read.shared.append(About(**told))
+        elif kind == VALUES:
+            _, _, shared, count, keys = VALUED.unpack_from(record)
+            read.values.append(_values(record, VALUED.size, shared, count, keys))
+            told_values += count
+        elif kind == WHOLE:
+            _, _, shared, at_us, count, keys = WHOLLY.unpack_from(record)
+            read.values.append(_values(record, WHOLLY.size, shared, count, keys))
+            places = np.arange(told_values, told_values + count, dtype=np.uint32)
+            read.answers.append(Answer(shared, at_us, places))
+            told_values += count
         elif kind == ANSWER:
-            answers.append(_answer(record))
-    return shared, answers
+            _, _, shared, at_us = ANSWERED.unpack_from(record)
+            read.answers.append(Answer(shared, at_us, np.frombuffer(record, np.uint32, -1, ANSWERED.size)))
+    return read
 
 
-def rows_of(data: bytes, name: str) -> pa.Table:
-    """The vectors of a journal's file, as rows of `vectors.SCHEMA`; see `spool.Read`.
+def tables_of(data: bytes, name: str, part_rows: int = PART_ROWS) -> Iterator[pa.Table]:
+    """The vectors of a journal's file, as rows of `vectors.SCHEMA` in parts; see `spool.Read`.
 
-    A vector's id is made of the file's name and its place there: whoever reads the file gives it the same.
+    A vector's id is made of the file's name and its place there: whoever reads the file gives it the same. In
+    a part, vectors with the same values stand together: they are written as fast as they are few, and small.
     """
-    shared, answers = read_journal(data)
+    read = read_journal(data)
+    if not read.answers:
+        return
+    requests, features = _told(read)
+    standings = pa.array([_standing(about) for about in read.shared])
+    counts = np.array([len(answer.places) for answer in read.answers])
+    places = np.concatenate([answer.places for answer in read.answers])
+    of = np.repeat(np.array([answer.shared for answer in read.answers], np.int32), counts)
+    asked = np.repeat(np.array([answer.at_us for answer in read.answers], np.int64), counts)
     stem = name.partition(".")[0]
-    by_shared: dict[int, list[tuple[int, Answer]]] = defaultdict(list)
-    place = 0
-    for answer in answers:
-        by_shared[answer.shared].append((place, answer))
-        place += len(answer.names)
-    parts = [_rows(shared[number], mine, stem) for number, mine in by_shared.items()]
-    return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+    for start in range(0, len(places), part_rows):
+        rows = start + np.argsort(places[start : start + part_rows], kind="stable")
+        at, here = pa.array(asked[rows]), pa.array(places[rows])
+        columns = {
+            "vector_id": pa.array([f"{stem}-{row:06d}" for row in rows.tolist()], pa.string()),
+            "at": at,
+            "logged_at": at,
+            "caller": pa.repeat(pa.scalar(CALLER), len(at)),
+            "views": standings.take(pa.array(of[rows])),
+            "request": requests.take(here),
+            "features": features.take(here),
+        }
+        yield pa.table({field.name: columns[field.name] for field in SCHEMA}).cast(SCHEMA)
 
 
-def _rows(about: About, answers: Sequence[tuple[int, Answer]], stem: str) -> pa.Table:
+def _standing(about: About) -> str:
+    told = {"digest": about.digest, "snapshot_id": about.snapshot_id, "offsets": about.offsets}
+    return orjson.dumps({about.view: told}, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _told(read: Read) -> tuple[pa.Array, pa.Array]:
+    """Keys and values as the log has them, by their places."""
+    by_shared: dict[int, list[tuple[int, Values]]] = defaultdict(list)
+    first = 0
+    for values in read.values:
+        by_shared[values.shared].append((first, values))
+        first += len(values.names)
+    requests, features, places = [], [], []
+    for number, mine in by_shared.items():
+        about = read.shared[number]
+        names = [name for _, values in mine for name in values.names]
+        rows = [row or None for _, values in mine for row in values.rows]
+        requests.append(pa.array(_requests(about.asks, names), pa.large_string()))
+        features.append(_features(about, rows))
+        places += [np.arange(start, start + len(values.names)) for start, values in mine]
+    if len(by_shared) == 1:
+        return requests[0], features[0]
+    # What stands together by what it shares is put into the order of the file.
+    order = pa.array(np.argsort(np.concatenate(places)))
+    return pa.concat_arrays(requests).take(order), pa.concat_arrays(features).take(order)
+
+
+def _features(about: About, rows: Sequence[bytes | None]) -> pa.Array:
     arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(about.schema)))
     schema = pl.DataFrame(arrow.empty_table()).schema
-    values = [row or None for _, answer in answers for row in answer.values]
-    frame = Layout(schema).frame(values).rename(dict(zip(schema, about.features, strict=True)))
-    standing = {"digest": about.digest, "snapshot_id": about.snapshot_id, "offsets": about.offsets}
-    views = orjson.dumps({about.view: standing}, option=orjson.OPT_SORT_KEYS).decode()
-    ids = [f"{stem}-{place + i:06d}" for place, answer in answers for i in range(len(answer.names))]
-    counts = [len(answer.names) for _, answer in answers]
-    at = pa.array(np.repeat(np.array([answer.at_us for _, answer in answers], np.int64), counts))
-    columns = {
-        "vector_id": pa.array(ids, pa.string()),
-        "at": at,
-        "logged_at": at,
-        "caller": pa.repeat(pa.scalar(CALLER), len(ids)),
-        "views": pa.repeat(pa.scalar(views), len(ids)),
-        "request": pa.array(_requests(about.asks, [name for _, answer in answers for name in answer.names])),
-        "features": encode_rows(frame).to_arrow(compat_level=pl.CompatLevel.oldest()),
-    }
-    return pa.table({field.name: columns[field.name] for field in SCHEMA}).cast(SCHEMA)
+    frame = Layout(schema).frame(rows).rename(dict(zip(schema, about.features, strict=True)))
+    return encode_rows(frame).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _requests(asks: Sequence[str], keys: Sequence[bytes]) -> list[str]:
@@ -103,15 +174,14 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
         at = end
 
 
-def _answer(record: bytes) -> Answer:
-    _, _, shared, at_us, count, keys = ANSWERED.unpack_from(record)
-    at = ANSWERED.size
+def _values(record: bytes, at: int, shared: int, count: int, keys: int) -> Values:
+    """What stands at a place of a record: keys, lengths and values."""
     names = record[at : at + keys].split(b"\n")
     at += keys
     lengths = struct.unpack_from(f"<{count}I", record, at)
     at += 4 * count
-    values = []
+    rows = []
     for length in lengths:
-        values.append(record[at : at + length])
+        rows.append(record[at : at + length])
         at += length
-    return Answer(shared, at_us, names, values)
+    return Values(shared, names, rows)

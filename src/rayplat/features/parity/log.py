@@ -26,10 +26,10 @@ from rayplat.core.ids import new_prediction_id
 from rayplat.core.settings import Settings
 from rayplat.core.telemetry import counter, get_logger
 from rayplat.features.lake import Lake
-from rayplat.features.parity.backlog import MUCH_WAITING_BYTES
+from rayplat.features.parity.backlog import MUCH_WAITING_BYTES, Backlog
+from rayplat.features.parity.journal import MOST_ROWS, Journal
 from rayplat.features.parity.journal import SUFFIX as ANSWERS
-from rayplat.features.parity.journal import Journal
-from rayplat.features.parity.journal_rows import rows_of
+from rayplat.features.parity.journal_rows import tables_of
 from rayplat.features.parity.spool import Read, Spool, recover, waiting
 from rayplat.features.parity.vectors import SCHEMA, encode_rows
 
@@ -104,8 +104,9 @@ class FeatureLog:
     Args:
         folder: where the spools are; several processes may share it.
         lake: the lakehouse.
-        rows: a spool is committed at about this many vectors, or after `seconds` since its first.
-        much_waiting: the mark of its journals, see `backlog`.
+        rows: a spool is committed at about this many vectors, or after `seconds` since its first; None:
+            at 50,000, and one of a journal at `journal.MOST_ROWS`.
+        much_waiting: so many bytes wait before questions about many entities are refused, see `backlog`.
     """
 
     def __init__(
@@ -113,12 +114,12 @@ class FeatureLog:
         folder: Path,
         lake: Lake,
         *,
-        rows: int = _ROWS,
+        rows: int | None = None,
         seconds: float = _SECONDS,
         much_waiting: int = MUCH_WAITING_BYTES,
     ) -> None:
         self._folder = folder
-        self._much_waiting = much_waiting
+        self._backlog = Backlog(folder, tuple(_READS), much_waiting)
         self._lake = lake
         self._rows = rows
         self._seconds = seconds
@@ -131,8 +132,11 @@ class FeatureLog:
         """Hand over lines of `vector_lines`; the future is done when they are in the spool. Never blocks.
 
         Raises:
+            BacklogError: too much waits for the lakehouse; the vectors must not be served.
             UnavailableError: the log is closed.
         """
+        rows = lines.count(b"\n")
+        self._backlog.admit(rows)
         done: Future[None] = Future()
         with self._lock:
             if self._closed:
@@ -140,13 +144,14 @@ class FeatureLog:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="feature-log", daemon=True)
                 self._writer.start()
-            self._queue.put(_Batch(lines, lines.count(b"\n"), done))
+            self._queue.put(_Batch(lines, rows, done))
         return done
 
     def append(self, lines: bytes) -> None:
         """Write lines and return when they are in the spool.
 
         Raises:
+            BacklogError: too much waits for the lakehouse; the vectors must not be served.
             UnavailableError: the spool cannot be written.
         """
         self.submit(lines).result()
@@ -188,7 +193,8 @@ class FeatureLog:
 
         Who closes it calls `recover` afterwards.
         """
-        return Journal(self._folder, rows=self._rows, seconds=self._seconds, much_waiting=self._much_waiting)
+        rows = self._rows or MOST_ROWS
+        return Journal(self._folder, rows=rows, seconds=self._seconds, backlog=self._backlog)
 
     def _write(self) -> None:
         written = counter("feature_log_vectors_total", "served feature vectors in the log")
@@ -198,8 +204,10 @@ class FeatureLog:
             group, last = self._take(spool)
             try:
                 if group:
-                    spool = spool or Spool(self._folder, SUFFIX)
+                    spool = spool or self._open()
+                    before = spool.bytes
                     spool.write([b.lines for b in group], sum(b.rows for b in group))
+                    self._backlog.add(spool.bytes - before)
                     written.inc(sum(batch.rows for batch in group))
                 error: RayplatError | None = None
             except OSError as failed:
@@ -208,9 +216,13 @@ class FeatureLog:
                 )
             for batch in group:
                 _tell(batch.done, error)
-            if spool is not None and (last or spool.due(self._rows, self._seconds)):
+            if spool is not None and (last or spool.due(self._rows or _ROWS, self._seconds)):
                 self._hand_over(spool)
                 spool = None
+
+    def _open(self) -> Spool:
+        self._backlog.look()
+        return Spool(self._folder, SUFFIX)
 
     def _take(self, spool: "Spool | None") -> tuple[list[_Batch], bool]:
         """What waits; waits itself until there is something, or until the spool is due."""
@@ -236,14 +248,14 @@ def open_feature_log(settings: Settings, lake: Lake) -> FeatureLog:
     return FeatureLog(settings.home / "feature_log", lake)
 
 
-def _lines(data: bytes, _name: str) -> pa.Table:
+def _lines(data: bytes, _name: str) -> list[pa.Table]:
     """The whole lines of a spool; a process that is killed while it writes leaves half a line."""
     rows = [orjson.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
     kinds = {field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type for field in SCHEMA}
-    return pa.table({n: pa.array([row[n] for row in rows], kind) for n, kind in kinds.items()}).cast(SCHEMA)
+    return [pa.table({n: pa.array([row[n] for row in rows], kind) for n, kind in kinds.items()}).cast(SCHEMA)]
 
 
-_READS: Mapping[str, Read] = {SUFFIX: _lines, ANSWERS: rows_of}
+_READS: Mapping[str, Read] = {SUFFIX: _lines, ANSWERS: tables_of}
 
 
 def _tell(done: "Future[None]", error: RayplatError | None) -> None:

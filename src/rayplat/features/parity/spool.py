@@ -1,18 +1,18 @@
 """Spools: files in which served vectors wait until the lakehouse has them, each of them once.
 
-Knows how a file is held by the process that writes it, and how one that is held no more becomes one
-snapshot; it does not know what stands in it.
+Knows how a file is held by the process that writes it, and how one that is held no more becomes
+snapshots, one of each part; it does not know what stands in it.
 
-A spool is committed under its name: the snapshot says which spool it holds. Whoever recovers later commits
-the spools of processes that are gone, and deletes those that a snapshot names. So what was written whole is
-in the table once, wherever a process is killed. Writes are in the operating system's hands when they return,
-not yet on the disk: a power cut may take the last seconds.
+A spool is committed under its name: the snapshot says which spool or which part of one it holds. Whoever
+recovers later commits the spools of processes that are gone, and deletes those that snapshots name. So what
+was written whole is in the table once, wherever a process is killed. Writes are in the operating system's
+hands when they return, not yet on the disk: a power cut may take the last seconds.
 """
 
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -24,14 +24,14 @@ from rayplat.features.lake import Lake
 from rayplat.features.parity.vectors import SCHEMA, VECTORS
 
 SPOOL = "rayplat.feature_log.spool"
-"""The snapshot property that names the spool."""
+"""The snapshot property that names the spool; a part of one but the first has its number behind a slash."""
 
 _MOST_PIECES = 1024
 """So many one system call takes (POSIX's IOV_MAX, on Linux)."""
 
-Read = Callable[[bytes, str], pa.Table]
-"""Makes rows of `vectors.SCHEMA` of what stands in a spool of the given name; half a record at the end, which
-a killed process leaves, is left out."""
+Read = Callable[[bytes, str], Iterable[pa.Table]]
+"""Makes rows of `vectors.SCHEMA` of what stands in a spool of the given name, in parts that are the same
+whenever it is read; half a record at the end, which a killed process leaves, is left out."""
 
 
 class _Appendable(Protocol):
@@ -85,8 +85,15 @@ class Spool:
         """Whether it is to be committed."""
         return self.rows >= rows or self.left(seconds) == 0.0
 
-    def close(self) -> None:
-        """Let go of the file and its lock."""
+    def close(self, counts: int = 0) -> None:
+        """Let go of the file and its lock.
+
+        Args:
+            counts: so many bytes it counts in the backlog at least: it ends with a hole up to them.
+        """
+        if counts > self.bytes:
+            with suppress(OSError):  # it counts for less then
+                os.ftruncate(self._file.fileno(), counts)
         self._file.close()
 
 
@@ -100,7 +107,7 @@ def waiting(folder: Path, suffix: str) -> int:
 
 
 def recover(path: Path, lake: Lake, read: Read) -> int:
-    """Commit a spool unless a snapshot has it, then delete it; how many vectors were committed.
+    """Commit those parts of a spool that no snapshot has, then delete it; how many vectors were committed.
 
     It is 0 where its process lives.
     """
@@ -115,10 +122,13 @@ def recover(path: Path, lake: Lake, read: Read) -> int:
             return 0
         if not path.exists():
             return 0
-        rows = read(file.read(), path.name)
         table = lake.ensure_schema(VECTORS, SCHEMA)
-        have = any(snapshot.properties.get(SPOOL) == path.name for snapshot in table.history())
-        if rows.num_rows and not have:
-            cast("_Appendable", table).append(rows, {SPOOL: path.name})
+        have = {snapshot.properties.get(SPOOL) for snapshot in table.history()}
+        committed = 0
+        for number, rows in enumerate(read(file.read(), path.name)):
+            part = f"{path.name}/{number}" if number else path.name
+            if rows.num_rows and part not in have:
+                cast("_Appendable", table).append(rows, {SPOOL: part})
+                committed += rows.num_rows
         path.unlink()
-        return 0 if have else rows.num_rows
+        return committed

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 
 from rayplat.core.telemetry import get_logger
+from rayplat.features.server.awake import Awake
 from rayplat.features.server.faults import PROBLEM, RefusedError, answer_to, headers_of
 from rayplat.features.server.outbox import Outbox, Outgoing
 from rayplat.features.server.tally import Tally
@@ -83,6 +84,7 @@ class Shared:
     tally: Tally = field(default_factory=Tally)
     heads: Heads = field(default_factory=Heads)
     open: "set[Connection]" = field(default_factory=set)
+    awake: Awake = field(default_factory=Awake)
     draining: bool = False
 
 
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request has arrived."""
+        self._shared.awake.arrived()
         if not self._held and not self.busy and not self._full:
             self._held = data
         else:
@@ -250,6 +253,7 @@ class Connection(asyncio.Protocol):
             if out.close:
                 self.close()
         self._shared.tally.add(out.route, out.status, time.perf_counter_ns() - out.begun, out.entities)
+        self._shared.awake.answered(self._loop)
 
     def sent(self) -> None:
         """See `Sender`."""

@@ -12,7 +12,7 @@ import struct
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -21,8 +21,10 @@ from rayplat.features.instants import BEGINNING
 from rayplat.features.online.head import ROW, VALUES_AT
 from rayplat.features.online.keys import store_key
 from rayplat.features.online.store import Glance, Held, OnlineStore
+from rayplat.features.parity.journal import taking
 from rayplat.features.plan import plan
 from rayplat.features.server.journaled import Journaled
+from rayplat.features.server.remembered import NOTHING, Read, Remembered
 
 if TYPE_CHECKING:
     from rayplat.features.parity.journal import Entry
@@ -31,9 +33,6 @@ _PLAIN: dict[str, type] = {"string": str, "int64": int, "int32": int, "bool": bo
 _FIELDS = struct.Struct("<HxxIq32xq")
 """Of a head (see `online.head`): version and kind, length of the text, event time, and visible time."""
 _PLAIN_ROW = 1 | ROW << 8
-
-Names = tuple[list[bytes], bytes]
-"""The names of entities in the store, and the same with a line feed between them."""
 
 
 @dataclass(slots=True)
@@ -54,20 +53,6 @@ class Found:
     body: bytes
     sizes: bytes = b""
     entry: "Entry | None" = None
-
-
-class _Wanted(NamedTuple):
-    """Which form and pieces are wanted, the text where nothing is known, and whether it is logged."""
-
-    binary: bool
-    texts: bool
-    rows: bool
-    nothing: bytes
-    logged: bool
-
-
-_Pieces = tuple[Sequence[int | None], Sequence[bytes | memoryview], Sequence[bytes | memoryview]]
-"""Event times, texts, and values in the layout of `online.layout`; the latter two empty if not wanted."""
 
 
 class Fast:
@@ -103,6 +88,7 @@ class Fast:
         self._single = kinds[0] if len(kinds) == 1 else None
         self._nothing = orjson.dumps([None] * len(view.features))
         self._seen = False
+        self._remembered: Remembered | None = None
         self.possible = not (view.windowed or view.required or view.defaults) and None not in kinds
         self._journaled = Journaled(view) if logged and self.possible else None
 
@@ -113,52 +99,61 @@ class Fast:
             keys: a value each, or a list of values where the entity has several columns.
             binary: which bodies are wanted.
         """
-        names = self._names(keys) if self.possible else None
+        if not self.possible or not self._plain(keys):
+            return None
+        # A list is no key of a mapping.
+        by = keys if self._single is not None else [tuple(cast("list[object]", key)) for key in keys]
+        if self._journaled is not None or self.local:
+            return self._look(lambda glance: self._at_a_glance(glance, keys, by, binary=binary))
+        names = self._names(keys)
         if names is None:
             return None
-        found, joined = names
-        if self._journaled is not None or self.local:
-            return self._look(lambda glance: self._at_a_glance(glance, found, joined, binary=binary))
-        heads = self._heads(self._key, found)
+        heads = self._heads(self._key, names)
         if not self._seen and not self._materialized():
             return None
-        at, wanted = self._now_us(), self._wanted(found, binary=binary)
-        return self._found(at, self._pieces(heads, at, wanted), b"", joined, wanted)
+        at = self._now_us()
+        read = _read(heads, at, self._nothing)
+        if read is None:
+            return None
+        known = Remembered(None, b"")
+        known.keep(range(len(names)), names, read)
+        return self._found(at, known, range(len(names)), binary=binary)
 
     def _at_a_glance(
-        self, glance: Glance, names: list[bytes], joined: bytes, *, binary: bool
+        self, glance: Glance, keys: Sequence[object], by: Sequence[object], *, binary: bool
     ) -> Found | None:
         """The answers, of one moment with how far the view had come."""
-        standing = glance.standing(self._key)
-        if standing is None:
+        state, known = glance.state(self._key), self._remembered
+        if state is None or known is None or known.state != state or known.full:
+            known = self._remembered = Remembered(state, glance.standing(self._key))
+        at = self._now_us()
+        if known.standing is None or known.visible > at:
             return None
-        at, wanted = self._now_us(), self._wanted(names, binary=binary)
-        pieces = self._pieces(glance.heads(self._key, names), at, wanted)
-        return self._found(at, pieces, standing, joined, wanted)
+        places = known.find(by)
+        if None in places:
+            of = {k: key for k, key, place in zip(by, keys, places, strict=True) if place is None}
+            names = self._names(list(of.values()))
+            read = names and _read(glance.heads(self._key, names), at, self._nothing)
+            if not names or not read:
+                return None
+            known.keep(list(of), names, read)
+            places = known.find(by)
+        return self._found(at, known, cast("Sequence[int]", places), binary=binary)
 
-    def _wanted(self, names: Sequence[bytes], *, binary: bool) -> _Wanted:
-        logged = self._journaled is not None and bool(names)
-        return _Wanted(binary, texts=not binary, rows=binary or logged, nothing=self._nothing, logged=logged)
-
-    def _oldest(self, at: int) -> int:
-        return BEGINNING if self._ttl_us is None else at - self._ttl_us
-
-    def _pieces(self, heads: Sequence[Held], at: int, wanted: _Wanted) -> _Pieces | None:
-        oldest = self._oldest(at)
-        return _all_there(heads, at, oldest, wanted) or _one_by_one(heads, at, oldest, wanted)
-
-    def _found(
-        self, at: int, pieces: _Pieces | None, standing: bytes, joined: bytes, wanted: _Wanted
-    ) -> Found | None:
-        if pieces is None:
-            return None
-        events, texts, rows = pieces
-        sizes, values = b"", b""
-        if wanted.rows:
-            sizes, values = array("I", map(len, rows)).tobytes(), b"".join(rows)
-        found = Found(at, events, values, sizes) if wanted.binary else Found(at, events, b",".join(texts))
-        if wanted.logged and self._journaled is not None:
-            found.entry = self._journaled.entry(standing, at, joined, sizes, values)
+    def _found(self, at: int, known: Remembered, places: Sequence[int], *, binary: bool) -> Found:
+        if self._ttl_us is not None:
+            places = known.within(places, at - self._ttl_us, self._nothing)
+        take = taking(places)
+        events: Sequence[int | None] = take(known.events)
+        if known.gaps:
+            events = [None if event == NOTHING else event for event in events]
+        if binary:
+            rows = take(known.rows)
+            found = Found(at, events, b"".join(rows), array("I", map(len, rows)).tobytes())
+        else:
+            found = Found(at, events, b",".join(take(known.texts)))
+        if self._journaled is not None and places:
+            found.entry = self._journaled.entry(known, at, places)
         return found
 
     def _materialized(self) -> bool:
@@ -166,41 +161,42 @@ class Fast:
         self._seen = self._online.read(lambda reader: reader.progress(self._key)) is not None
         return self._seen
 
-    def _names(self, keys: Sequence[object]) -> Names | None:
-        """The entities' names in the store; None where a key is null or not plainly of its type."""
-        dumps, single = orjson.dumps, self._single
+    def _plain(self, keys: Sequence[object]) -> bool:
+        """Whether no key is null, and each plainly of its type: to a mapping True, 1 and 1.0 are the same."""
+        if self._single is not None:
+            return set(map(type, keys)) <= {self._single}
+        kinds = self._kinds
+        return all(type(key) is list and [type(part) for part in key] == kinds for key in keys)
+
+    def _names(self, keys: Sequence[object]) -> list[bytes] | None:
+        """The entities' names in the store; None where one cannot be told."""
         try:
-            if single is not None:
-                if not set(map(type, keys)) <= {single}:
-                    return None
-                return _names(dumps(keys), single)
-            kinds = self._kinds
-            for key in keys:
-                if type(key) is not list or [type(part) for part in key] != kinds:
-                    return None
-            names = [dumps(key) for key in keys]
-            return names, b"\n".join(names)
+            if self._single is not None:
+                return _names(orjson.dumps(keys), self._single)
+            return [orjson.dumps(key) for key in keys]
         except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits
             return None
 
 
-def _names(keys: bytes, kind: type) -> Names:
+def _names(keys: bytes, kind: type) -> list[bytes]:
     """The names of a JSON array of keys of one type: of each key a JSON array of its own."""
     if keys == b"[]":
-        return [], b""
+        return []
     if kind is not str:
-        joined = keys.replace(b",", b"]\n[")
-        return joined.split(b"\n"), joined
+        return keys.replace(b",", b"]\n[").split(b"\n")
     if b"\\" in keys:
-        names = [orjson.dumps([key]) for key in orjson.loads(keys)]
-        return names, b"\n".join(names)
+        return [orjson.dumps([key]) for key in orjson.loads(keys)]
     # Where nothing is escaped no text holds a quote: from a text's start on, the first `","` is at its end.
-    joined = b'["' + keys[2:-2].replace(b'","', b'"]\n["') + b'"]'
-    return joined.split(b"\n"), joined
+    return (b'["' + keys[2:-2].replace(b'","', b'"]\n["') + b'"]').split(b"\n")
 
 
-def _all_there(heads: Sequence[Held], at: int, oldest: int, wanted: _Wanted) -> _Pieces | None:
-    """The pieces where every key has an answer, which is the usual case and the one to be quick in."""
+def _read(heads: Sequence[Held], at: int, nothing: bytes) -> Read | None:
+    """What stands in heads; None where the general path must tell."""
+    return _all_there(heads, at) or _one_by_one(heads, at, nothing)
+
+
+def _all_there(heads: Sequence[Held], at: int) -> Read | None:
+    """What stands in heads where every key has an answer: the usual case, and the one to be quick in."""
     if not heads:
         return None
     there = cast("Sequence[bytes | memoryview]", heads)
@@ -208,29 +204,28 @@ def _all_there(heads: Sequence[Held], at: int, oldest: int, wanted: _Wanted) -> 
         kinds, lengths, events, visible = zip(*map(_FIELDS.unpack_from, there), strict=True)
     except TypeError:  # None is no bytes; to look for it first takes as long as all the rest
         return None
-    if max(visible) > at or min(events) < oldest or set(kinds) != {_PLAIN_ROW}:
+    latest = max(visible)
+    if latest > at or set(kinds) != {_PLAIN_ROW}:
         return None
     cut = list(zip(there, lengths, strict=True))
-    texts = [head[-n:] for head, n in cut] if wanted.texts else []
-    rows = [head[VALUES_AT:-n] for head, n in cut] if wanted.rows else []
-    return events, texts, rows
+    texts = [bytes(head[-n:]) for head, n in cut]
+    return Read(events, texts, [bytes(head[VALUES_AT:-n]) for head, n in cut], latest)
 
 
-def _one_by_one(heads: Sequence[Held], at: int, oldest: int, wanted: _Wanted) -> _Pieces | None:
-    events: list[int | None] = []
-    texts: list[bytes | memoryview] = []
-    rows: list[bytes | memoryview] = []
+def _one_by_one(heads: Sequence[Held], at: int, nothing: bytes) -> Read | None:
+    events: list[int] = []
+    texts: list[bytes] = []
+    rows: list[bytes] = []
+    latest = int(BEGINNING)
     for head in heads:
-        event: int | None = None
-        text: bytes | memoryview = wanted.nothing
-        row: bytes | memoryview = b""
+        event, text, row = NOTHING, nothing, b""
         if head is not None:
-            kind, length, of, visible = _FIELDS.unpack_from(head)
+            kind, length, event, visible = _FIELDS.unpack_from(head)
             if visible > at or kind != _PLAIN_ROW:
                 return None
-            if of >= oldest:
-                event, text, row = of, head[-length:], head[VALUES_AT:-length]
+            latest = max(latest, visible)
+            text, row = bytes(head[-length:]), bytes(head[VALUES_AT:-length])
         events.append(event)
         texts.append(text)
         rows.append(row)
-    return events, texts, rows if wanted.rows else ()
+    return Read(events, texts, rows, latest)

@@ -5,6 +5,7 @@ log's bytes.
 """
 
 import base64
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from rayplat.features.online.kept import encode_schema, kept
 from rayplat.features.online.store import decode_progress
 from rayplat.features.parity.journal import About, Entry
 from rayplat.features.plan import plan
+from rayplat.features.server.remembered import Remembered
 
 
 class Journaled:
@@ -26,9 +28,9 @@ class Journaled:
         self._view = view
         self._plan = plan(view)
 
-    def entry(self, standing: bytes, at_us: int, names: bytes, sizes: bytes, values: bytes) -> Entry:
-        """The entry of one request; see `Entry`."""
-        return Entry(self._view.name, standing, self.about, at_us, names, sizes, values)
+    def entry(self, known: Remembered, at_us: int, places: Sequence[int]) -> Entry:
+        """The entry of one request, whose answers stand at places of what is known."""
+        return Entry(self._view.name, self.about, at_us, known, places)
 
     def about(self, standing: bytes) -> About:
         """What answers share that were read at a standing."""

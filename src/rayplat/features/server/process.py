@@ -24,6 +24,7 @@ from rayplat.core.settings import Settings
 from rayplat.core.telemetry import configure_logging
 from rayplat.features.online.opening import open_online
 from rayplat.features.online.store import OnlineStore
+from rayplat.features.server.awake import window_ns
 from rayplat.features.server.connection import STALLED_S, Connection, Shared
 from rayplat.features.server.drain import draining
 from rayplat.features.server.outbox import Outbox
@@ -50,11 +51,12 @@ _BACKLOG = 1024
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where a server listens, and with how many processes. Port 0: a free one."""
+    """Where a server listens, and with how many processes, see also `awake`. Port 0: a free one."""
 
     host: str = HOST
     port: int = 0
     workers: int = 1
+    awake: bool = True
 
 
 def serve(
@@ -81,16 +83,22 @@ def serve(
     bound = listen(where)
     project = load_project(address)
     host, port = bound.getsockname()[:2]
+    awake_ns = window_ns(where.workers) if where.awake else 0
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if where.workers == 1:
         with draining(settings, open_log):
-            run(settings, project, bound, lambda: told(url), open_log=open_log)
+            run(settings, project, bound, lambda: told(url), open_log=open_log, awake_ns=awake_ns)
         return
     context = multiprocessing.get_context("spawn")
     ready = context.Semaphore(0)
     place = Where(where.host, port, 2)
     workers = [
-        context.Process(target=_worker, args=(settings, address, place, ready, open_log), daemon=True)
+        context.Process(
+            target=_worker,
+            args=(settings, address, place, ready),
+            kwargs={"open_log": open_log, "awake_ns": awake_ns},
+            daemon=True,
+        )
         for _ in range(where.workers)
     ]
     try:
@@ -129,46 +137,40 @@ def run(
     told: Callable[[], None],
     *,
     open_log: "OpenLog | None" = None,
+    awake_ns: int = 0,
 ) -> None:
-    """Answer on a bound socket in this process until SIGTERM or SIGINT; see `serve`."""
+    """Answer on a bound socket in this process until SIGTERM or SIGINT; see `serve` and `awake`."""
     import uvloop
 
     online = open_online(settings)
     log = None if open_log is None else open_log(settings)
     local = settings.online.startswith("lmdb:")
     try:
-        uvloop.run(_answer(project, online, bound, told, local=local, log=log))
+        with ThreadPoolExecutor(_THREADS, "features") as pool:
+            shared = answering(project, online, pool, local=local, log=log)
+            shared.awake.window_ns = awake_ns
+            uvloop.run(_answer(shared, bound, told))
     finally:
         if log is not None:
             log.close()
         online.close()
 
 
-async def _answer(
-    project: Project,
-    online: OnlineStore,
-    bound: socket.socket,
-    told: Callable[[], None],
-    *,
-    local: bool,
-    log: "FeatureLog | None",
-) -> None:
+async def _answer(shared: Shared, bound: socket.socket, told: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    with ThreadPoolExecutor(_THREADS, "features") as pool:
-        shared = answering(project, online, pool, local=local, log=log)
-        server = await loop.create_server(lambda: Connection(shared), sock=bound, backlog=_BACKLOG)
-        settle()
-        told()
-        sweeper = asyncio.create_task(_sweep(shared))
-        await ended.wait()
-        sweeper.cancel()
-        server.close()
-        await _drain(shared)
-        if shared.outbox is not None:
-            shared.outbox.journal.roll()
+    server = await loop.create_server(lambda: Connection(shared), sock=bound, backlog=_BACKLOG)
+    settle()
+    told()
+    sweeper = asyncio.create_task(_sweep(shared))
+    await ended.wait()
+    sweeper.cancel()
+    server.close()
+    await _drain(shared)
+    if shared.outbox is not None:
+        shared.outbox.journal.roll()
 
 
 def answering(
@@ -217,11 +219,17 @@ async def _sweep(shared: Shared) -> None:
 
 
 def _worker(
-    settings: Settings, address: str, where: Where, ready: "Semaphore", open_log: "OpenLog | None"
+    settings: Settings,
+    address: str,
+    where: Where,
+    ready: "Semaphore",
+    *,
+    open_log: "OpenLog | None",
+    awake_ns: int,
 ) -> None:
     configure_logging(settings.log)
     end_with_parent()
-    run(settings, load_project(address), listen(where), ready.release, open_log=open_log)
+    run(settings, load_project(address), listen(where), ready.release, open_log=open_log, awake_ns=awake_ns)
 
 
 def _supervise(workers: "list[SpawnProcess]", ready: "Semaphore", told: Callable[[], None]) -> None:
