@@ -45,17 +45,20 @@ def transform(plan: Plan, line: Timeline, chosen: Int64s) -> pl.DataFrame:
     matched = where >= 0
     inputs = plan.view.inputs
     taken = line.frame.select(pl.col(inputs).gather(where.set(~matched, None))) if inputs else pl.DataFrame()
-    return masked(plan, taken, matched)
+    return masked(plan, taken, matched, nulled=True)
 
 
-def masked(plan: Plan, taken: pl.DataFrame, matched: pl.Series) -> pl.DataFrame:
+def masked(plan: Plan, taken: pl.DataFrame, matched: pl.Series, *, nulled: bool = False) -> pl.DataFrame:
     """Evaluate row transforms on rows that were picked already.
 
     Args:
         plan: the plan of the view.
         taken: the view's inputs, one row a question.
         matched: where there is a row that answers; elsewhere the features are null.
+        nulled: whether the inputs are null already where there is none.
     """
+    if nulled and taken.width and all(expr.meta.is_column() for expr in plan.rows.values()):
+        return evaluate(taken, (expr.alias(name) for name, expr in plan.rows.items()))
     # The mask keeps an expression such as is_null() from answering for a row that does not exist.
     asking = matched.alias("\0chosen")
     given = taken.with_columns(asking) if taken.width else pl.DataFrame([asking])

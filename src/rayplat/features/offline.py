@@ -162,8 +162,9 @@ def _of_source(  # noqa: PLR0917 - the arguments of `get_historical_features`
     """The features of views that share source, entity and asking columns."""
     latest = [view for view in views if not view.windowed]
     name = views[0].source.name
-    if latest and _many(rows, lake.table(name), snapshots.get(name), few):
-        found = _streamed(rows, at, latest, lake, snapshots, askings)
+    table = lake.table(name)
+    if latest and _many(rows, table, snapshots.get(name), few):
+        found = _streamed(rows, at, latest, table, snapshots, askings)
         views = [view for view in views if view.windowed]
     else:
         found = []
@@ -171,7 +172,7 @@ def _of_source(  # noqa: PLR0917 - the arguments of `get_historical_features`
         columns = list(dict.fromkeys(c for view in views for c in plan(view).columns))
         source = None
         windowed = rows.height > 0 and all(view.windowed for view in views)
-        if windowed and _many(rows, lake.table(name), snapshots.get(name), few):
+        if windowed and _many(rows, table, snapshots.get(name), few):
             source = read_reached(views, asked_at(rows, at), lake, snapshots)
         if source is None:
             source = read_pinned(lake, name, columns, snapshots)
@@ -187,7 +188,7 @@ def _streamed(  # noqa: PLR0917 - the arguments of `get_historical_features`
     rows: pl.DataFrame,
     at: str,
     views: Sequence[FeatureView],
-    lake: Lake,
+    stored: LakeTable,
     snapshots: Mapping[str, int],
     askings: Askings,
 ) -> list[pl.DataFrame]:
@@ -197,13 +198,13 @@ def _streamed(  # noqa: PLR0917 - the arguments of `get_historical_features`
 
     plans, table = [plan(view) for view in views], views[0].source
     columns = list(dict.fromkeys(c for prepared in plans for c in prepared.columns))
-    stored = lake.table(table.name)
     schema, snapshot = pinned(stored, table.name, columns, snapshots)
     kinds = to_frame(schema.empty_table()).select(views[0].entity).schema
     same = (views[0].asks, tuple(kinds.items()))
     if same not in askings:
         askings[same] = Asking(keys_as(kinds, rows, views[0].asks), asked_at(rows, at))
     asking = askings[same]
+    _ = asking.sorting  # begins while the files are looked for
     return features(plans, Source(table, schema, stored.parts(schema.names, snapshot)), asking)
 
 

@@ -41,6 +41,9 @@ class Made:
         first = self.number * self.rows
         return (first, first + self.rows - 1) if column == "event" else None
 
+    def packed(self, column: str) -> None:
+        return None
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for begin in range(0, self.rows, BATCH):
             first = self.number * self.rows + begin

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 from rayplat.core.settings import Settings
 from rayplat.data.lakehouse.catalog import Lakehouse
+from rayplat.features.index import files
 from rayplat.features.index.built import Index, build
 from rayplat.features.index.growth import Added, added, extended
 from rayplat.features.index.indexes import Indexes
@@ -33,6 +34,8 @@ def alike(one: Index, other: Index) -> None:
         (column.dtype, column.null) for column in other.columns
     ]
     assert one.rows == other.rows
+    for mine, theirs in zip(one.ranks.kept, other.ranks.kept, strict=True):
+        assert mine.tolist() == theirs.tolist()
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -53,6 +56,40 @@ def test_what_comes_later_gives_what_all_rows_give(kind: str, ttl: timedelta | N
         rows = questions(seed, 60, asked, dtype)
         wanted = join(rows, "at", view, whole).select(view.names)
         assert_frame_equal(grown.answer(rows, "at", view), wanted, check_exact=True)
+        alike(grown, build(view, whole))
+
+
+@pytest.mark.parametrize("ttl", [None, timedelta(hours=30)])
+@pytest.mark.parametrize("later", [True, False])
+@pytest.mark.parametrize("what", ["in order", "late", "logged", "nulls in one", "one time"])
+def test_numbers_are_merged_as_they_are_laid_out(
+    tmp_path: Path, ttl: timedelta | None, later: bool, what: str
+) -> None:
+    for seed in range(6):
+        print("seed", seed)
+        rng, count = np.random.default_rng(seed), 40 + 60 * seed
+        times = np.sort(rng.integers(0, 90, count)) if what != "one time" else np.full(count, 5)
+        late = times + rng.integers(0, 20, count) * (rng.random(count) < 0.3) if what == "late" else times
+        names = [f"e{i}" for i in rng.integers(0, 9, count)]
+        rows = zip(names, times.tolist(), late.tolist(), rng.standard_normal(count).tolist(), strict=True)
+        whole = frame(events(*rows))
+        if what == "logged":
+            mixed = pl.Series(rng.permutation(count))
+            whole = whole.with_columns(
+                _offset=mixed, _partition=pl.Series(rng.integers(0, 2, count), dtype=pl.Int32)
+            )
+        else:
+            whole = whole.drop("_offset", "_partition")
+        if what == "nulls in one":
+            whole = whole.with_columns(pl.when(pl.int_range(pl.len()) < count - 9).then("x").alias("x"))
+        view, cut = latest_view(ttl), int(rng.integers(1, count))
+        first, more = (whole[:cut], whole[cut:]) if later else (whole[cut:], whole[:cut])
+        folder = tmp_path / str(seed)
+        files.write(build(view, first), folder, {})
+        opened = files.load(folder, ranks=True)
+        assert opened is not None
+        grown = extended(opened, view, Added(more, later=later))
+        assert grown is not None
         alike(grown, build(view, whole))
 
 

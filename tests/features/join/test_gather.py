@@ -27,6 +27,9 @@ class Sliced:
     def bounds(self, column: str) -> None:
         return None
 
+    def packed(self, column: str) -> None:
+        return None
+
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         chosen = self.data.select(columns)
         return (chosen.slice(i, self.cut) for i in range(0, self.rows, self.cut))

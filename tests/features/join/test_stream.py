@@ -41,6 +41,23 @@ def test_it_gives_what_the_small_join_gives(world, questions, ttl, cut):
     assert streamed(rows, view, source, cut).equals(join(rows, "at", view, source).select(view.names))
 
 
+@settings(max_examples=150, deadline=None)
+@given(worlds(), QUESTIONS, st.integers(1, 30), st.sampled_from(["as drawn", "by time", "late at the seams"]))
+def test_without_offsets_ttl_or_late_rows_the_last_row_answers(world, questions, cut, order):
+    """Times are whole hours, so that equal ones stand on both sides of many seams."""
+    view, rows = latest_view(table=source_table(known_at=None)), asking(questions)
+    source = frame(world).drop("known", "_offset", "_partition")
+    source = source.with_columns(x=pl.int_range(pl.len()).cast(pl.Float64))
+    if order != "as drawn":
+        source = source.sort("event", maintain_order=True)
+    if order == "late at the seams" and source.height > cut + 1:
+        # The last row of the first part is moved behind the first one of the second.
+        place = list(range(source.height))
+        place[cut - 1], place[cut] = place[cut], place[cut - 1]
+        source = source[place]
+    assert streamed(rows, view, source, cut).equals(join(rows, "at", view, source).select(view.names))
+
+
 KINDS = {
     "int32": (pl.Int32, [3, None, -7]),
     "int64": (pl.Int64, [3, None, 2**60]),

@@ -144,6 +144,40 @@ def test_an_error_of_one_part_is_told_and_nobody_waits_for_ever():
         winners(parts, path, Reading(table, ("entity",), asked.keys, ()), sorting, ties_matter=False)
 
 
+@pytest.mark.parametrize("numbers", ["rise with time", "fall with time"])
+def test_the_last_row_answers_only_where_positions_rise_with_time(numbers):
+    """Row 1 and row 2 have one time, on both sides of a seam: the greater position answers either way."""
+    rows = frame([Event("a", hour(h), hour(h), 0, i, None) for i, h in enumerate([0, 5, 5, 9])])
+    parts = [FramePart(rows[:2]), FramePart(rows[2:])]
+    if numbers == "fall with time":
+        parts = [FramePart(rows[2:]), FramePart(rows[:2])]
+    table = source_table(known_at=None)
+    ask = asking([("a", hour(6)), ("a", hour(4)), ("never", hour(9)), (None, hour(9)), ("a", hour(-1))])
+    at = ask.get_column("at").to_physical().to_numpy()
+    asked = by_time(keys_of([ask.get_column("entity").to_arrow()]), at)
+    sorting = Future()
+    sorting.set_result(asked)
+    path = way(parts, table, "entity", asked.keys, (int(at.min()), int(at.max())), None)
+    assert path.ordered
+    reading = Reading(table, ("entity",), asked.keys, ())
+    answers = {}
+    for aged in (True, False):
+        made = winners(parts, path, reading, sorting, ties_matter=False, aged=aged)
+        answer = np.empty(len(at), np.int64)
+        answer[asked.order] = made.row
+        answers[aged] = answer.tolist()
+        # Event times are left out only by the walk that keeps the last row.
+        assert len(made.event) == (len(at) if aged or numbers == "fall with time" else 0)
+    assert answers[False] == answers[True] == ([2, 0] if numbers == "rise with time" else [3, 2]) + [-1] * 3
+
+
+def test_rows_of_equal_times_stay_as_they_stand():
+    rng = np.random.default_rng(5)
+    for span in (3, 1 << 40):
+        times = rng.integers(0, 50, 300_000) * span
+        assert (sorted_rows(times) == np.argsort(times, kind="stable")).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.integers(-(2**62), 2**62), st.integers(-5, 5)), max_size=40))
 def test_times_of_any_span_are_sorted(times):

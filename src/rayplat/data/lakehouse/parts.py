@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayplat.data.lakehouse.packed_pages import PackedColumn, PackedFile
 from rayplat.data.lakehouse.scan import Scan
 from rayplat.data.lakehouse.stored import ScanFile, StoredFile
 
@@ -24,6 +25,7 @@ class RowGroup:
         rows: how many rows it has.
         least, greatest: by column, as integers; columns whose bounds the footer does not tell are left out.
         footer: of the file, so that it is read once.
+        pages: the file as packed columns, where it may be read so.
     """
 
     scan: Scan
@@ -33,6 +35,7 @@ class RowGroup:
     least: dict[str, int]
     greatest: dict[str, int]
     footer: pq.FileMetaData
+    pages: PackedFile | None = None
 
     @property
     def place(self) -> str:
@@ -55,6 +58,14 @@ class RowGroup:
         finally:
             stored.close()
 
+    def packed(self, column: str) -> PackedColumn | None:
+        """A column of 64-bit values without nulls, to be unpacked page by page; None where it is no such one.
+
+        Raises:
+            IntegrityError: the file is not what was written.
+        """
+        return None if self.pages is None else self.pages.column(self.number, column)
+
 
 def row_groups(scan: Scan) -> list[RowGroup]:
     """The row groups of an unfiltered scan, in the order of `Scan.arrow`.
@@ -66,14 +77,17 @@ def row_groups(scan: Scan) -> list[RowGroup]:
     for file in scan.files:
         stored = scan.open(file)
         try:
-            found += [_row_group(scan, file, stored, number) for number in stored.row_groups()]
+            pages = stored.packed()
+            found += [_row_group(scan, file, stored, number, pages) for number in stored.row_groups()]
         finally:
             stored.close()
     return found
 
 
-def _row_group(scan: Scan, file: ScanFile, stored: StoredFile, number: int) -> RowGroup:
+def _row_group(
+    scan: Scan, file: ScanFile, stored: StoredFile, number: int, pages: PackedFile | None
+) -> RowGroup:
     told = {name: stored.bounds(number, name) for name in scan.wanted.columns}
     least = {name: bounds[0] for name, bounds in told.items() if bounds}
     greatest = {name: bounds[1] for name, bounds in told.items() if bounds}
-    return RowGroup(scan, file, number, stored.rows(number), least, greatest, stored.footer)
+    return RowGroup(scan, file, number, stored.rows(number), least, greatest, stored.footer, pages)

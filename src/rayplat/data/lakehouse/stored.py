@@ -19,8 +19,11 @@ from rayplat.core.errors import IntegrityError, UnavailableError
 from rayplat.data.lakehouse.files import digest_of
 from rayplat.data.lakehouse.hashing import sha256_of
 from rayplat.data.lakehouse.objects import FileSystems
+from rayplat.data.lakehouse.packed_pages import PackedFile
 from rayplat.data.lakehouse.plain_pages import PlainPages
 from rayplat.data.lakehouse.schema import FIELD_ID, plain
+
+_PACKED = (pa.int64(), pa.float64(), pa.timestamp("us", "UTC"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,14 @@ class StoredFile:
         if self._local is None or self._wanted.where is not None or not self._same_as_table:
             return None
         return PlainPages(self._local, self._parquet.metadata)
+
+    def packed(self) -> PackedFile | None:
+        """The file as packed columns, of those types for which it can be; None where it must be decoded."""
+        if self._local is None or self._wanted.where is not None or not self._same_as_table:
+            return None
+        kinds = {f.name: f.type for f in self._wanted.schema if f.type in _PACKED}
+        columns = {name: (self.column_number(name), kind) for name, kind in kinds.items()}
+        return PackedFile(self._local, self._parquet.metadata, columns)
 
     def column_number(self, name: str) -> int:
         """The number of a wanted column in the file."""

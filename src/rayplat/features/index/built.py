@@ -213,12 +213,36 @@ def laid_out(view: FeatureView, steps: Steps) -> Index:
     aged = ttl_us is not None and bool((steps.event != time).any())
     words, columns = _values(steps.features)
     head = [np.zeros_like(time) if timeless else time, *([steps.event] if aged else [])]
-    laid = _rows([*head, *words])
-    shape = _shape(steps.keys, laid[:, 0], ttl_us, aged=aged)
-    directory = np.zeros(SLOTS * len(time) + 1, np.uint32)
-    fill_directory(steps.starts, laid, shape, directory)
     ranks = ranks_of(time, steps.event, steps.known, steps.offset, steps.partition)
-    return Index(steps.keys, columns, steps.starts, directory, laid, shape, timeless, steps.rows, ranks)
+    laid = _rows([*head, *words])
+    entities = (steps.keys, steps.starts, steps.rows)
+    return indexed(entities, columns, laid, ranks, ttl_us, aged=aged, timeless=timeless)
+
+
+def indexed(
+    entities: tuple[Keys, UInt32s, int],
+    columns: tuple[Column, ...],
+    laid: Int64s,
+    ranks: Ranks,
+    ttl_us: int | None,
+    *,
+    aged: bool,
+    timeless: bool,
+) -> Index:
+    """An index of steps that are laid out; see `Index` and `Steps`.
+
+    Args:
+        entities: they, where the steps of each begin, and how many rows of the source name one.
+        columns: the features; `laid`: the steps as rows of words.
+        ranks: of each step.
+        ttl_us: of the view; `aged`: whether the rows have an event time beside their time.
+        timeless: whether the source has no times.
+    """
+    keys, starts, rows = entities
+    shape = _shape(keys, laid[:, 0], ttl_us, aged=aged)
+    directory = np.zeros(SLOTS * int(starts[-1]) + 1, np.uint32)
+    fill_directory(starts, laid, shape, directory)
+    return Index(keys, columns, starts, directory, laid, shape, timeless, rows, ranks)
 
 
 def _times(held: pl.DataFrame, view: FeatureView) -> tuple[Int64s, Int64s, Bools | None]:

@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,12 @@ def write(index: Index, folder: Path, about: Mapping[str, Any]) -> None:
             raise BugError("an index without its ranks cannot be written")
         arrays = {name: _array(index, name) for name in _ARRAYS}
         arrays |= {f"rank-{name}": getattr(index.ranks, name) for name in _RANKS}
-        for name, array in arrays.items():
-            _synced(
-                made / f"{name}.bin",
-                memoryview(np.ascontiguousarray(array).data).cast("B") if array.size else b"",
-            )
+        data = {f"{name}.bin": _bytes(array) for name, array in arrays.items()}
+        with ThreadPoolExecutor(1, "index-digest") as aside:
+            digests = {name: aside.submit(hashlib.sha256, content) for name, content in data.items()}
+            for name, content in data.items():
+                _synced(made / name, content)
+        known = {name: digest.result().hexdigest() for name, digest in digests.items()}
         for name, values in _frames(index).items():
             values.write_ipc(made / name, compression="uncompressed", compat_level=pl.CompatLevel.newest())
         manifest = {
@@ -63,7 +65,10 @@ def write(index: Index, folder: Path, about: Mapping[str, Any]) -> None:
             "rows": index.rows,
             "nulls": [column.null for column in index.columns],
             "arrays": {name: [array.dtype.str, *array.shape] for name, array in arrays.items()},
-            "files": {path.name: [path.stat().st_size, _sha256(path)] for path in sorted(made.iterdir())},
+            "files": {
+                path.name: [path.stat().st_size, known.get(path.name) or _sha256(path)]
+                for path in sorted(made.iterdir())
+            },
         }
         _synced(made / _MANIFEST, json.dumps(manifest, sort_keys=True).encode())
         for path in made.iterdir():
@@ -199,6 +204,10 @@ def _broken(path: Path, what: str) -> IntegrityError:
 def _array(index: Index, name: str) -> npt.NDArray[Any]:
     found: npt.NDArray[Any] = getattr(index.keys if name in ("table", "numbers") else index, name)
     return found
+
+
+def _bytes(array: npt.NDArray[Any]) -> memoryview | bytes:
+    return memoryview(np.ascontiguousarray(array).data).cast("B") if array.size else b""
 
 
 def _frames(index: Index) -> dict[str, pl.DataFrame]:

@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from rayplat.core.errors import NotFoundError
 from rayplat.core.project.view import FeatureView
-from rayplat.features.index.built import Index, Steps, laid_out, steps_of
+from rayplat.features.index.built import Index, Steps, indexed, laid_out, steps_of
+from rayplat.features.index.kernel import UInt32s, frozen
 from rayplat.features.index.keys import together
-from rayplat.features.index.merging import merge_steps
+from rayplat.features.index.merging import Ranked, merge_rows, merge_steps
+from rayplat.features.index.ranks import Ranks, merged
 from rayplat.features.instants import BEGINNING, Int64s
 from rayplat.features.join.parts import Part
 from rayplat.features.lake import LakeTable, pinned, to_frame
@@ -85,10 +87,33 @@ def extended(index: Index, view: FeatureView, more: Added) -> Index | None:
         return None
     joined = together(index.keys, index.starts, entity, index.rows, later=more.later)
     new = steps_of(view, more.rows, lambda _: (joined.keys, joined.code))
+    grown = _by_rows(index, view, new, joined.old_of, later=more.later)
+    if grown is not None:
+        return grown
     old = _old_steps(index, view)
     if new.features.schema != old.features.schema:
         return None
     return laid_out(view, _merged(old, new, joined.old_of, later=more.later))
+
+
+def _by_rows(index: Index, view: FeatureView, new: Steps, old_of: Int64s, *, later: bool) -> Index | None:
+    """The same, by copying the steps as they are laid out; None where both are not laid out alike."""
+    made = laid_out(view, new)
+    aged = bool(index.shape[5] or made.shape[5])
+    plain = all(column.kept is None and column.null < 0 for column in index.columns)
+    count = int(index.starts[-1])
+    if aged or index.timeless or not plain or made.columns != index.columns or not count or not len(new.time):
+        return None
+    assert index.ranks is not None  # asked before
+    assert made.ranks is not None  # made with it
+    time = np.ascontiguousarray(index.steps[:count, 0])
+    old, fresh = _implied(index.ranks, time), _implied(made.ranks, new.time)
+    starts, picked, times = _walked(old_of, index.starts, old, new.starts, fresh, later=later)
+    laid = np.empty((len(picked), made.steps.shape[1]), np.int64)
+    merge_rows(frozen(index.steps[:]), frozen(made.steps[:]), count, picked, laid)
+    ranks = merged((index.ranks, time), (made.ranks, new.time), picked, times)
+    entities = (new.keys, starts, index.rows + new.rows)
+    return indexed(entities, index.columns, laid, ranks, plan(view).ttl_us, aged=False, timeless=False)
 
 
 def _old_steps(index: Index, view: FeatureView) -> Steps:
@@ -100,13 +125,8 @@ def _old_steps(index: Index, view: FeatureView) -> Steps:
 
 
 def _merged(old: Steps, new: Steps, old_of: Int64s, *, later: bool) -> Steps:
-    both = len(old.time) + len(new.time)
-    starts = np.zeros(len(old_of) + 1, np.uint32)
-    picked, times = np.empty(both, np.int64), np.empty(both, np.int64)
-    made = merge_steps(
-        old_of, old.starts.copy(), _ranked(old), new.starts, _ranked(new), later, starts, picked, times
-    )
-    picked, times = picked[:made].copy(), times[:made].copy()
+    ranked = (_ranked(old), _ranked(new))
+    starts, picked, times = _walked(old_of, old.starts, ranked[0], new.starts, ranked[1], later=later)
 
     def of(name: str) -> Int64s:
         return np.concatenate([getattr(old, name), getattr(new, name)])[picked]
@@ -116,8 +136,35 @@ def _merged(old: Steps, new: Steps, old_of: Int64s, *, later: bool) -> Steps:
     return Steps(new.keys, starts, times, *ranks, features, old.rows + new.rows)
 
 
-def _ranked(steps: Steps) -> tuple[Int64s, Int64s, Int64s, Int64s, Int64s]:
+def _implied(ranks: Ranks, time: Int64s) -> Ranked:
+    event, known, offset, partition = (column if len(column) else time for column in ranks.kept)
+    return time, event, known, offset, partition
+
+
+def _ranked(steps: Steps) -> Ranked:
+    return steps.time, steps.event, steps.known, steps.offset, steps.partition
+
+
+def _walked(
+    old_of: Int64s,
+    old_starts: UInt32s,
+    old: Ranked,
+    new_starts: UInt32s,
+    new: Ranked,
+    *,
+    later: bool,
+) -> tuple[UInt32s, Int64s, Int64s]:
+    """Where each entity's steps begin, and by step which one it was and from when on it answers."""
+    both = len(old[0]) + len(new[0])
+    starts = np.zeros(len(old_of) + 1, np.uint32)
+    picked, times = np.empty(both, np.int64), np.empty(both, np.int64)
     # Copies of what is mapped from a file: kernels would be compiled anew for memory that is read-only.
-    columns = (steps.time, steps.event, steps.known, steps.offset, steps.partition)
-    time, event, known, offset, partition = (np.require(column, requirements="W") for column in columns)
+    made = merge_steps(
+        old_of, old_starts.copy(), _writeable(old), new_starts, _writeable(new), later, starts, picked, times
+    )
+    return starts, picked[:made].copy(), times[:made].copy()
+
+
+def _writeable(ranked: Ranked) -> Ranked:
+    time, event, known, offset, partition = (np.require(column, requirements="W") for column in ranked)
     return time, event, known, offset, partition

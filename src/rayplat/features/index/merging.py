@@ -10,7 +10,7 @@ from rayplat.core.compiled import compiled
 from rayplat.features.index.kernel import Int64s, UInt32s
 
 Ranked = tuple[Int64s, Int64s, Int64s, Int64s, Int64s]
-"""Time, event time, known time, offset and partition by step."""
+"""Time, event time, known time, offset and partition by step; one value alone is that of all steps."""
 
 
 @compiled
@@ -72,6 +72,31 @@ def merge_steps(  # noqa: PLR0917 - compiled: no keywords
 def _newer(old: Ranked, one: np.int64, new: Ranked, other: np.int64, equal: bool) -> bool:
     """Whether the new row answers rather than the old one."""
     for column in range(1, 5):
-        if new[column][other] != old[column][one]:
-            return bool(new[column][other] > old[column][one])
+        later, earlier = _at(new[column], other), _at(old[column], one)
+        if later != earlier:
+            return bool(later > earlier)
     return equal
+
+
+@compiled
+def _at(column: Int64s, step: np.int64) -> np.int64:
+    return np.int64(column[step] if len(column) > 1 else column[0])
+
+
+@compiled
+def merge_rows(old: Int64s, new: Int64s, behind: int, picked: Int64s, out: Int64s) -> None:
+    """Bring the rows of two arrays together.
+
+    Args:
+        old, new: the rows, of one width.
+        behind: how many of `old` count; `picked`: which row each is, the new ones counted from there on.
+        out: becomes the rows.
+    """
+    for row in range(len(picked)):
+        place = picked[row]
+        if place < behind:
+            for column in range(out.shape[1]):
+                out[row, column] = old[place, column]
+        else:
+            for column in range(out.shape[1]):
+                out[row, column] = new[place - behind, column]

@@ -26,9 +26,13 @@ class Ranks:
         Args:
             time: from when on each step answers.
         """
-        kept = (self.event, self.known, self.offset, self.partition)
-        event, known, offset, partition = (_whole(column, time) for column in kept)
+        event, known, offset, partition = (_whole(column, time) for column in self.kept)
         return event, known, offset, partition
+
+    @property
+    def kept(self) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+        """The four columns as they are kept."""
+        return self.event, self.known, self.offset, self.partition
 
 
 def ranks_of(time: Int64s, event: Int64s, known: Int64s, offset: Int64s, partition: Int64s) -> Ranks:
@@ -39,6 +43,26 @@ def ranks_of(time: Int64s, event: Int64s, known: Int64s, offset: Int64s, partiti
         event, known, offset, partition: of the row that does, by step.
     """
     return Ranks(*(_kept(column, time) for column in (event, known, offset, partition)))
+
+
+def merged(old: tuple[Ranks, Int64s], new: tuple[Ranks, Int64s], picked: Int64s, time: Int64s) -> Ranks:
+    """The ranks of steps some of which were one index's and the others another's.
+
+    Args:
+        old, new: of both, and from when on their steps answer.
+        picked: by step which one it was, the new ones counted from the number of old ones on.
+        time: from when on each step answers: from the same time as before.
+    """
+    columns = []
+    for one, other in zip(old[0].kept, new[0].kept, strict=True):
+        if not (len(one) or len(other)):
+            columns.append(one)
+        elif len(one) == len(other) == 1 and one[0] == other[0] and not (time == one[0]).all():
+            columns.append(one.copy())
+        else:
+            both = np.concatenate([_whole(one, old[1]), _whole(other, new[1])])
+            columns.append(_kept(both[picked], time))
+    return Ranks(*columns)
 
 
 def _kept(column: Int64s, time: Int64s) -> Int64s:

@@ -50,7 +50,7 @@ def by_time(keys: Keys, at: Int64s) -> Asked:
 
 
 def sorted_rows(time: Int64s) -> Int64s:
-    """The rows in the order of their times; rows of equal times in any order."""
+    """The rows in the order of their times; rows of equal times as they stand."""
     return _sorted(time, np.zeros(len(time), np.int32))[0]
 
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from rayplat.features.instants import Int64s
 from rayplat.features.join import arrays, kernels
-from rayplat.features.join.parts import BATCH, Part
+from rayplat.features.join.parts import Part
 from rayplat.features.join.turns import in_threads
 
-SHIFT = BATCH.bit_length() - 1
+SHIFT = 14
+"""Blocks of so many rows (2 to the power of it): few enough that what a page needs lies in few of them."""
 
 
 def gather(
@@ -34,8 +35,7 @@ def gather(
         The columns, and where there is a row at all.
     """
     picks = _Picks(row, order, sum(part.rows for part in parts))
-    matched = np.zeros(len(row), dtype=bool)
-    matched[order] = row >= 0
+    matched = picks.found
     found = [_column(schema.field(name).type, matched) for name in columns]
     firsts = np.cumsum([0, *(part.rows for part in parts)]).tolist()
     tasks = [
@@ -53,9 +53,21 @@ class _Picks:
     """Wanted rows, sorted by blocks of the source, so that those of a batch are found at once."""
 
     def __init__(self, row: Int64s, order: Int64s, rows: int) -> None:
-        self.start = np.zeros((rows >> SHIFT) + 3, np.int64)
-        self.packed = np.empty(int((row >= 0).sum()), np.int64)
-        kernels.by_block(row, order, SHIFT, self.start, self.packed)
+        self.packed, self.found = np.empty(len(row), np.int64), np.empty(len(row), bool)
+        # Two threads sort a half of the questions each, after both have counted.
+        halves = (slice(0, len(row) // 2), slice(len(row) // 2, len(row)))
+        counts = np.zeros((2, (rows >> SHIFT) + 2), np.int64)
+        in_threads([partial(kernels.of_block, row[half], SHIFT, counts[i]) for i, half in enumerate(halves)])
+        self.start = np.zeros(counts.shape[1] + 1, np.int64)
+        np.cumsum(counts.sum(axis=0), out=self.start[1:])
+        places = (self.start[:-1].copy(), self.start[:-1] + counts[0])
+        out = (self.packed, self.found)
+        in_threads(
+            [
+                partial(kernels.by_block, row[half], order[half], SHIFT, place, *out)
+                for half, place in zip(halves, places, strict=True)
+            ]
+        )
 
     def any(self, first: int, last: int) -> bool:
         """Whether a row of [first, last) may be wanted: one of the blocks that it touches is."""
@@ -72,10 +84,20 @@ class _Picks:
 
 
 def _read(part: Part, first: int, name: str, picks: _Picks, column: "_Fixed | _Any") -> None:
-    for batch in part.batches([name]):
-        if picks.any(first, first + batch.num_rows):
-            column.take(batch.column(0), first, picks)
-        first += batch.num_rows
+    pages = part.packed(name) if isinstance(column, _Fixed) else None
+    if pages is None or not isinstance(column, _Fixed):
+        for batch in part.batches([name]):
+            if picks.any(first, first + batch.num_rows):
+                column.take(batch.column(0), first, picks)
+            first += batch.num_rows
+        return
+    held = np.empty(max(pages.rows, default=0), np.int64)
+    read = arrays.frozen(held[:])
+    for page, rows in enumerate(pages.rows):
+        if picks.any(first, first + rows):
+            pages.into(page, held[:rows])
+            column.take_bits(read[:rows], first, picks)
+        first += rows
 
 
 def _column(kind: pa.DataType, matched: arrays.Bools) -> "_Fixed | _Any":
@@ -93,16 +115,20 @@ class _Fixed:
 
     def take(self, values: pa.Array, first: int, picks: _Picks) -> None:
         """Take the wanted values of a batch that begins at the position `first`."""
-        where = (first, picks.start, picks.packed, SHIFT, self._out)
         bitmap = arrays.bitmap(values)
         if bitmap is None:
-            kernels.pick(arrays.bits(values), *where)
+            self.take_bits(arrays.bits(values), first, picks)
             return
         with self._lock:
             if self._valid is None or self._valid is self._matched:
                 self._valid = self._matched.copy()
         told = self._valid.view(np.uint8)
-        kernels.pick_told(arrays.bits(values), bitmap, values.offset, *where, told)
+        where = (first, picks.start, picks.packed, SHIFT, self._out, told)
+        kernels.pick_told(arrays.bits(values), bitmap, values.offset, *where)
+
+    def take_bits(self, values: arrays.Values, first: int, picks: _Picks) -> None:
+        """Take the wanted ones of values none of which is null; the first one's position is `first`."""
+        kernels.pick(values, first, picks.start, picks.packed, SHIFT, self._out)
 
     def result(self) -> pa.Array:
         """All values."""

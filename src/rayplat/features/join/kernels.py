@@ -164,6 +164,47 @@ def march(  # noqa: C901, PLR0912, PLR0917 - compiled: one loop, no keywords
 
 
 @compiled
+def follow(  # noqa: PLR0917 - compiled: no keywords
+    code: Values,
+    event: Int64s,
+    position: Int64s,
+    first: int,
+    held: Values,
+    asked: tuple[Int64s, Values],
+    answer: Int64s,
+    begin: int,
+    horizon: int,
+) -> int:
+    """`march` for rows each of which answers rather than those before it, and nobody asks when it happened.
+
+    Then an entity's best row is its last one, and what is held of it is a quarter as large.
+
+    Args:
+        position: where not one after another from `first`.
+        held: of each entity the position of its last row (-1: none), and at the end a place for rows that
+            nobody asks about.
+
+    Returns:
+        The first question that waits.
+    """
+    asked_at, asked_code = asked
+    row, rows, last, nobody = 0, len(code), len(asked_at), len(held) - 1
+    placed = len(position) > 0
+    while True:
+        time = asked_at[begin] if begin < last else _END
+        while row < rows and event[row] <= time:
+            who = code[row]
+            held[who if who >= 0 else nobody] = position[row] if placed else first + row
+            row += 1
+        if begin >= last or (time >= horizon and horizon != _END):
+            return begin
+        who = asked_code[begin]
+        if who >= 0:
+            answer[begin] = held[who]
+        begin += 1
+
+
+@compiled
 def rising(event: Int64s, known: Int64s) -> tuple[bool, int, int]:
     """Whether rows stand in the order in which they become visible; and the first and last such time."""
     knows = len(known) > 0
@@ -217,27 +258,39 @@ def is_constant(values: Int64s) -> bool:
 
 
 @compiled
-def by_block(rows: Int64s, order: Int64s, shift: int, start: Int64s, out: Int64s) -> None:
+def of_block(rows: Int64s, shift: int, counts: Int64s) -> None:
+    """How many answers lie in each block of 2^shift rows.
+
+    Args:
+        rows: the position that answers each question; -1: none.
+        counts: zeros; becomes the number by block.
+    """
+    for row in rows:
+        if row >= 0:
+            counts[row >> shift] += 1
+
+
+@compiled
+def by_block(  # noqa: PLR0917 - compiled: no keywords
+    rows: Int64s, order: Int64s, shift: int, place: Int64s, out: Int64s, found: Values
+) -> None:
     """Sort answers by the block of 2^shift rows in which they lie, in linear time.
 
     Args:
         rows: the position that answers each question in sweep order; -1: none.
         order: which asking row each of these questions is; below 2^(63 - shift).
-        start: zeros, two more than blocks; becomes where each block begins.
-        out: the answers, block by block: the asking row times 2^shift plus the row in its block.
+        place: where the answers of each block begin in `out`; it is used up.
+        out: becomes the answers, block by block: the asking row times 2^shift plus the row in its block.
+        found: by asking row, becomes whether there is an answer.
     """
     mask = (1 << shift) - 1
-    for row in rows:
-        if row >= 0:
-            start[(row >> shift) + 2] += 1
-    for block in range(2, len(start)):
-        start[block] += start[block - 1]
     for index in range(len(rows)):
         row = rows[index]
+        found[order[index]] = row >= 0
         if row >= 0:
-            place = start[(row >> shift) + 1]
-            start[(row >> shift) + 1] = place + 1
-            out[place] = (order[index] << shift) | (row & mask)
+            block = row >> shift
+            out[place[block]] = (order[index] << shift) | (row & mask)
+            place[block] += 1
 
 
 @compiled
@@ -248,7 +301,7 @@ def pick(  # noqa: PLR0917 - compiled: no keywords
 
     Args:
         values: of consecutive rows; `first`: the position of the first one.
-        start, picks: what `by_block` made.
+        start: where the answers of each block begin; `picks`: what `by_block` made.
         out: the values by asking row.
     """
     count, mask = len(values), (1 << shift) - 1

@@ -10,6 +10,8 @@ from typing import Protocol
 import polars as pl
 import pyarrow as pa
 
+from rayplat.features.instants import Int64s
+
 BATCH = 65_536
 """Rows of a batch: few enough that what was decoded is still in the cache when it is used."""
 
@@ -32,6 +34,33 @@ class Part(Protocol):
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows in their order, as batches of these columns."""
+
+    def packed(self, column: str) -> "Packed | None":
+        """A column of int64, float64 or times in microseconds and UTC, without nulls, in pages that are
+        unpacked sooner than batches are read; None where it has none."""
+
+
+class Packed(Protocol):
+    """A column of 64-bit values without nulls, in pages; for one thread at a time."""
+
+    @property
+    def kind(self) -> pa.DataType:
+        """The type of the values."""
+
+    @property
+    def rows(self) -> list[int]:
+        """How many rows each page has."""
+
+    def into(self, page: int, out: Int64s) -> None:
+        """Unpack the values of a page, or the bits of floats, into as many places."""
+
+
+def unpack(column: Packed, out: Int64s) -> None:
+    """Unpack a column, one place a row."""
+    done = 0
+    for page, rows in enumerate(column.rows):
+        column.into(page, out[done : done + rows])
+        done += rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +91,9 @@ class FramePart:
         """The rows as batches."""
         data = self.frame.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
         return iter(data.combine_chunks().to_batches(max_chunksize=BATCH))
+
+    def packed(self, column: str) -> None:
+        """None: what is in memory is not packed."""
 
 
 def parts_of(frame: pl.DataFrame) -> list[Part]:

@@ -63,9 +63,17 @@ class Asking:
         return keys_of([array_of(series) for series in self.keys])
 
     @cached_property
+    def sorting(self) -> "Future[Asked]":
+        """The questions in the order of time; they are sorted aside from when this is first asked for."""
+        pool, keys = ThreadPoolExecutor(1, "join-questions"), self.numbered
+        sorting = pool.submit(by_time, keys, self.at)
+        pool.shutdown(wait=False)
+        return sorting
+
+    @property
     def asked(self) -> Asked:
         """The questions in the order of time."""
-        return by_time(self.numbered, self.at)
+        return self.sorting.result()
 
 
 def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.DataFrame]:
@@ -87,10 +95,10 @@ def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.D
     keys = asking.numbered
     ttls = [plan.ttl_us for plan in plans]
     longest = None if None in ttls else max(ttl for ttl in ttls if ttl is not None)
-    with ThreadPoolExecutor(1, "join-questions") as aside:
-        sorting = aside.submit(lambda: asking.asked)
-        found = latest_rows(source, entity, keys, sorting, path_of(source, entity, keys, asking.at, longest))
-    asked = sorting.result()
+    path = path_of(source, entity, keys, asking.at, longest)
+    aged = any(ttl is not None for ttl in ttls)
+    found = latest_rows(source, entity, keys, asking.sorting, path, aged=aged)
+    asked = asking.asked
     inputs = list(dict.fromkeys(name for plan in plans for name in plan.view.inputs))
     taken, answered = gather(
         source.parts, source.schema, inputs, within(found, asked.at, longest), asked.order
@@ -101,7 +109,8 @@ def features(plans: Sequence[Plan], source: Source, asking: Asking) -> list[pl.D
         if plan.ttl_us != longest:
             matched = np.empty(len(asked.at), dtype=bool)
             matched[asked.order] = within(found, asked.at, plan.ttl_us) >= 0
-        made.append(with_defaults(masked(plan, taken, pl.Series(matched)), plan.view))
+        given = masked(plan, taken, pl.Series(matched), nulled=matched is answered)
+        made.append(with_defaults(given, plan.view))
     return made
 
 
@@ -131,9 +140,15 @@ def path_of(source: Source, entity: tuple[str, ...], keys: Keys, at: Int64s, ttl
 
 
 def latest_rows(
-    source: Source, entity: tuple[str, ...], keys: Keys, sorting: "Future[Asked]", path: Way
+    source: Source,
+    entity: tuple[str, ...],
+    keys: Keys,
+    sorting: "Future[Asked]",
+    path: Way,
+    *,
+    aged: bool = True,
 ) -> Winners:
-    """The row that answers each question, whatever its age; see `winners`."""
+    """The row that answers each question, whatever its age; `aged`: and its event time. See `winners`."""
     ties = tuple(name for name in (OFFSET, PARTITION) if name in source.schema.names)
 
     @cache
@@ -143,7 +158,8 @@ def latest_rows(
     try:
         # Rows of equal times are rare, so what decides between them is read only where there are any.
         reading = Reading(source.table, entity, keys, ())
-        return winners(source.parts, path, reading, sorting, ties_matter=bool(ties), settled=settled)
+        tied = bool(ties)
+        return winners(source.parts, path, reading, sorting, ties_matter=tied, settled=settled, aged=aged)
     except Tied:
         reading = Reading(source.table, entity, keys, ties)
         return winners(source.parts, path, reading, sorting, ties_matter=False)

@@ -13,7 +13,7 @@ from rayplat.features.definition import OFFSET, PARTITION
 from rayplat.features.instants import BEGINNING, Int64s
 from rayplat.features.join import arrays, kernels
 from rayplat.features.join.keys import Codes, Keys
-from rayplat.features.join.parts import Part
+from rayplat.features.join.parts import BATCH, Packed, Part, unpack
 
 NOTHING = np.empty(0, np.int64)
 
@@ -93,15 +93,24 @@ def decode(part: Part, first: int, reading: Reading, desk: Desk) -> Stretch:
         UserError: a time column is no UTC time.
     """
     rows = part.rows
-    code = desk.take("code", rows, np.int32)
+    code = desk.take("\0code", rows, np.int32)
     times = [name for name in (reading.event, reading.known) if name]
     held = {name: desk.take(name, rows, np.int64) for name in (*times, *reading.ties)}
-    wanted = list(dict.fromkeys([*reading.entity, *times, *reading.ties]))
+    pages = {name: part.packed(name) for name in dict.fromkeys([*reading.entity, *held])}
+    key = pages[reading.entity[0]] if len(reading.entity) == 1 else None
+    if key is not None:
+        _numbered(key, reading.keys, code, desk)
+    for name, out in held.items():
+        if (column := pages[name]) is not None:
+            unpack(column, out)
+    keyed = list(reading.entity) if key is None else []
+    rest = {name: out for name, out in held.items() if pages[name] is None}
     done = 0
-    for batch in part.batches(wanted):
+    for batch in part.batches(list(dict.fromkeys([*keyed, *rest]))) if keyed or rest else ():
         end = done + batch.num_rows
-        code[done:end] = reading.keys.codes([batch.column(name) for name in reading.entity])
-        for name, out in held.items():
+        if keyed:
+            code[done:end] = reading.keys.codes([batch.column(name) for name in keyed])
+        for name, out in rest.items():
             _fill(out[done:end], batch.column(name), name, reading, code[done:end])
         done = end
     if reading.event is None:
@@ -119,6 +128,17 @@ def decode(part: Part, first: int, reading: Reading, desk: Desk) -> Stretch:
         held.get(PARTITION, none),
         NOTHING,
     )
+
+
+def _numbered(column: Packed, keys: Keys, code: Codes, desk: Desk) -> None:
+    """Number the entities of a packed key, some pages at a time: their values are still in the cache then."""
+    held, done, first = desk.take("\0key", BATCH + max(column.rows, default=0), np.int64), 0, 0
+    for page, rows in enumerate(column.rows):
+        column.into(page, held[done - first : done - first + rows])
+        done += rows
+        if done - first >= BATCH or done == len(code):
+            code[first:done] = keys.codes([arrays.column_of(held[: done - first], column.kind, None)])
+            first = done
 
 
 def _fill(out: Int64s, column: pa.Array, name: str, reading: Reading, code: Codes) -> None:

@@ -3,6 +3,7 @@
 Knows the bounds of parts; it does not read rows.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,12 +44,14 @@ class Way:
         steps: the parts that can matter, by the time from which their rows are visible where that orders
             them, else as they stand in the source.
         ordered: whether time orders the parts well enough, so that few rows wait for rows of later parts.
+        alike: whether of two rows of equal times the one in the later step also stands later in the source.
         enough: rows that are walked at once where it does not: each walk passes over all questions.
     """
 
     steps: tuple[Step, ...]
     ordered: bool
     enough: int = _ENOUGH
+    alike: bool = False
 
 
 def way(  # noqa: PLR0917 - plain facts, each of another type
@@ -90,7 +93,13 @@ def way(  # noqa: PLR0917 - plain facts, each of another type
         for (_, _, number), horizon in zip(kept, horizons, strict=True)
     )
     # A share of the questions: else their walks would grow with both numbers.
-    return Way(steps, ordered, max(_ENOUGH, len(keys.asked) // 4))
+    return Way(steps, ordered, max(_ENOUGH, len(keys.asked) // 4), _alike(kept))
+
+
+def _alike(kept: Sequence[tuple[int, int, int]]) -> bool:
+    following = list(itertools.pairwise(kept))
+    risen = all(number < later for (_, _, number), (_, _, later) in following)
+    return risen or all(high < low for (_, high, _), (low, _, _) in following)
 
 
 def _bounds(part: Part, column: str | None) -> tuple[int, int]:

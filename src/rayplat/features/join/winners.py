@@ -18,6 +18,7 @@ import numpy as np
 
 from rayplat.features.instants import Int64s
 from rayplat.features.join import kernels
+from rayplat.features.join.arrays import Values
 from rayplat.features.join.asked import Asked, sorted_rows
 from rayplat.features.join.parts import Part
 from rayplat.features.join.stretch import (
@@ -37,12 +38,17 @@ from rayplat.features.join.ways import END, Step, Way
 # More than the processors: who waits for his turn, or for the questions, holds a decoded part.
 _READERS = 4
 _FIRST = np.iinfo(np.int64).min
+# Positions that 32 bits can say.
+_PLACES = 1 << 31
 _Best = tuple[Int64s, Int64s, Int64s, Int64s, Int64s]
 
 
 @dataclass(frozen=True, slots=True)
 class Winners:
-    """The row of each question, in the order of `Asked`: its position (-1: none) and its event time."""
+    """The row of each question, in the order of `Asked`: its position (-1: none) and its event time.
+
+    No event times where nobody wanted them.
+    """
 
     row: Int64s
     event: Int64s
@@ -60,6 +66,7 @@ def winners(
     *,
     ties_matter: bool,
     settled: Callable[[], bool] = lambda: False,
+    aged: bool = True,
 ) -> Winners:
     """Find the row that answers each question.
 
@@ -70,20 +77,25 @@ def winners(
         ties_matter: the table has offsets, which decide between rows of equal times, but `reading` leaves
             them out.
         settled: asked where there are such rows: whether their positions say what their offsets would.
+        aged: whether the event times of the rows are wanted; else they may be left out.
 
     Raises:
         Tied: `ties_matter`, there are such rows, and positions do not settle which one is greater.
         UserError: a time column is no UTC time.
     """
     walkers: list[_Ordered | _Apart] = []
+    counted = sum(part.rows for part in parts) < _PLACES
+    plain = counted and path.alike and not (aged or ties_matter or reading.ties or reading.known)
     turns = Turns()
     desks = threading.local()
 
     def walker() -> _Ordered | _Apart:
         if not walkers:
             asked = sorting.result()
-            ordered = path.ordered
-            walkers.append(_Ordered(reading, asked) if ordered else _Apart(reading, asked, path.enough))
+            if path.ordered:
+                walkers.append(_Ordered(reading, asked, plain=plain))
+            else:
+                walkers.append(_Apart(reading, asked, path.enough))
         return walkers[0]
 
     def read(number: int, step: Step) -> None:
@@ -100,11 +112,16 @@ def winners(
 
 
 class _Ordered:
-    """Parts whose rows become visible one part after the other, but for a few that wait."""
+    """Parts whose rows become visible one part after the other, but for a few that wait.
 
-    def __init__(self, reading: Reading, asked: Asked) -> None:
-        self._asked, self.found = asked, _nothing(asked)
-        self._held = _empty(reading, asked.keys.count)
+    `plain`: nothing but time and position tells rows apart, and of equal times the last one has the greater
+    position: the last row wins.
+    """
+
+    def __init__(self, reading: Reading, asked: Asked, *, plain: bool) -> None:
+        self._asked, self.found, self._plain = asked, _nothing(asked, aged=not plain), plain
+        count = asked.keys.count
+        self._held: Values = np.full(count + 1, -1, np.int32) if plain else _empty(reading, count)
         self._begin = 0
         self._waiting: Stretch | None = None
 
@@ -134,6 +151,11 @@ class _Ordered:
         return self._take(stretch, walk, horizon) or tied
 
     def _take(self, stretch: Stretch, walk: Int64s, horizon: int) -> bool:
+        if self._plain:
+            self._begin = _follow(
+                stretch, walk, self._held, self._asked, self.found.row, self._begin, horizon
+            )
+            return False
         self._begin, tied = _sweep(stretch, walk, self._held, self._asked, self.found, self._begin, horizon)
         return tied
 
@@ -180,8 +202,9 @@ class _Apart:
         return bool(kernels.improve(here.row, here.event, *apart, self._best)) or tied
 
 
-def _nothing(asked: Asked) -> Winners:
-    return Winners(np.full(len(asked.at), -1), np.full(len(asked.at), _FIRST))
+def _nothing(asked: Asked, *, aged: bool = True) -> Winners:
+    count = len(asked.at)
+    return Winners(np.full(count, -1), np.full(count if aged else 0, _FIRST))
 
 
 def _empty(reading: Reading, entities: int) -> Int64s:
@@ -195,6 +218,15 @@ def _empty(reading: Reading, entities: int) -> Int64s:
 def _order(stretch: Stretch) -> Int64s:
     """The rows in the order in which they become visible; empty: as they stand."""
     return NOTHING if rising(stretch)[0] else sorted_rows(stretch.visible())
+
+
+def _follow(  # noqa: PLR0917 - private, and close to the kernel
+    stretch: Stretch, walk: Int64s, held: Values, asked: Asked, row: Int64s, begin: int, horizon: int
+) -> int:
+    rows = chosen(stretch, walk) if len(walk) else stretch
+    questions = (asked.at, asked.code)
+    place = (rows.position, rows.first)
+    return int(kernels.follow(rows.code, rows.event, *place, held, questions, row, begin, horizon))
 
 
 def _sweep(  # noqa: PLR0917 - private, and close to the kernel
