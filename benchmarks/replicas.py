@@ -40,7 +40,11 @@ def live(kinds: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
         try:
             told: dict[str, str] = {}
             for kind, one in running.items():
-                told[kind], _ = one.communicate(timeout=max(0.0, begun + WITHIN_S - time.monotonic()))
+                try:
+                    told[kind], _ = one.communicate(timeout=max(0.0, begun + WITHIN_S - time.monotonic()))
+                except subprocess.TimeoutExpired as late:
+                    logs = {name: Path(place, f"{name}.log").read_text()[-1500:] for name in running}
+                    raise RuntimeError(f"{kind} took over {WITHIN_S:g} s; where each was: {logs}") from late
                 print(kind, told[kind].strip(), file=sys.stderr, flush=True)
         finally:
             for kind, one in running.items():

@@ -37,6 +37,7 @@ TUNED = {
     "metrics_interval_s": 0.1,
 }
 PATIENCE_S = 90.0
+BEGUN = time.monotonic()
 LOOK_S = 0.03
 
 
@@ -89,6 +90,11 @@ class Load:
                 self._told.put(told)
 
 
+def step(what: str) -> None:
+    """Tell on standard error what begins now."""
+    print(f"{time.monotonic() - BEGUN:6.1f} s: {what}", file=sys.stderr, flush=True)
+
+
 def until(holds: Callable[[], bool]) -> float:
     """Wait; the moment when it held."""
     deadline = time.monotonic() + PATIENCE_S
@@ -126,6 +132,10 @@ class Followed:
         """The number that is wanted; None: it is not known."""
         return None
 
+    def seen(self) -> object:
+        """How it stands, for a message."""
+        return states(self.name)
+
     def one_left(self) -> bool:
         """Whether one replica is left and nothing is stopping."""
         return states(self.name) == {"RUNNING": 1}
@@ -138,14 +148,20 @@ def follow(url: str, body: bytes, followed: Followed, rounds: int) -> dict[str, 
     load.wait("process")
     found: dict[str, list[float]] = {}
     for _ in range(rounds or 1):
+        step("one replica is awaited")
         until(followed.ready)
         time.sleep(0.5)
+        step("the load rises")
         begun = load.become(BUSY)
         found.setdefault("up_s", []).append(first_of_new(load, begun) - begun)
         if not rounds:
             break
-        until(followed.many)
+        try:
+            until(followed.many)
+        except TimeoutError as late:
+            raise TimeoutError(f"{MOST} replicas are wanted, there are {followed.seen()}") from late
         time.sleep(0.5)
+        step("the load falls")
         for key, at in lowered(load, followed).items():
             found.setdefault(key, []).append(at)
     told = load.end()
@@ -237,13 +253,18 @@ def rayplat(settings: Settings, rounds: int, turn: Turn) -> dict[str, Any]:
         def target(self) -> int | None:
             return int(seen()["target"])
 
+        def seen(self) -> object:
+            return super().seen(), seen()
+
         def one_left(self) -> bool:
             return seen()["bridges"] == 0 and super().one_left()
 
+    step("Ray is up")
     world = tells_its_process(settings)
     scale = Autoscale(0, MOST, cpus=0.1, ongoing=1.2, idle_s=2.0)
     endpoint = replace(world.project.endpoints[0], autoscale=scale)
     deploy(settings, world.project, endpoint, world.registry, EventBus())
+    step("deployed")
     url = f"http://127.0.0.1:{settings.serve.front_port}/v1/endpoints/buys/predict"
     question = {"instances": [{"shop": "north", "amount": 0.5}]}
 
@@ -257,6 +278,7 @@ def rayplat(settings: Settings, rounds: int, turn: Turn) -> dict[str, Any]:
     with turn.alone(), httpx.Client(timeout=60) as client:
         found |= follow(url, json.dumps(question).encode(), Ours("buys"), rounds)
         for _ in range(min(rounds, 2)):
+            step("no replica is awaited")
             until(nothing_left)
             time.sleep(0.5)
             found["standby_mib"] = seen()["standby_mib"]
@@ -316,6 +338,7 @@ def ray_serve(rounds: int, turn: Turn, scale: dict[str, Any] | None = None) -> d
             return os.getpid()
 
     serve.run(Model.bind(), name="peer", route_prefix="/peer")
+    step("deployed")
     url = f"http://127.0.0.1:{port}/peer"
     with turn.alone():
         return follow(url, b"{}", Followed("peer"), rounds)

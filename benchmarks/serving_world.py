@@ -139,6 +139,7 @@ def rayplat(kind: str, network: str, on: frozenset[str]) -> None:
     from rayplat.core.project.serving import Traffic
     from rayplat.core.project.table import Column
     from rayplat.features.server.process import Where
+    from rayplat.features.server.steady import settle
     from rayplat.serve.admission.admission import OpenDoor
     from rayplat.serve.arms.opening import Versions, open_arms
     from rayplat.serve.front.listener import Front, Fronted
@@ -169,6 +170,7 @@ def rayplat(kind: str, network: str, on: frozenset[str]) -> None:
                 network=asked,
                 lookup=looked,
                 arm=arm,
+                reads=tuple(inputs),
             )
 
         canary = version(2, CANARY) if "canary" in on else None
@@ -179,6 +181,7 @@ def rayplat(kind: str, network: str, on: frozenset[str]) -> None:
         stack.callback(opened.close)
         batch = {"batch": MOST_OF_SLEEP} if network == "sleep" else {}
         front = Front(Fronted(Served(opened.answering, form, {}), door, log, **batch), Where())
+        settle()  # as a replica does
         front.start()
         print(front.port, token, flush=True)
         sys.stdin.read()

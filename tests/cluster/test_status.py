@@ -147,6 +147,9 @@ def test_a_command_runs_in_the_platforms_environment(ray_session: Settings) -> N
     assert execute_on(ray_session, "", ["/nowhere/program"], told.append) == 127
     code = "import os; raise SystemExit(0 if os.environ['RAY_ADDRESS'].startswith('127') else 1)"
     assert execute_here(ray_session, ["python", "-c", code]) == 0
+    # Serve's own commands and Ray's jobs look for the dashboard there.
+    code = "import os; raise SystemExit(not os.environ['RAY_DASHBOARD_ADDRESS'].startswith('http://'))"
+    assert execute_here(ray_session, ["python", "-c", code]) == 0
     with pytest.raises(UserError, match="cannot be run"):
         execute_here(ray_session, ["/nowhere/program"])
     with pytest.raises(NotFoundError, match="no node's id begins"):

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from rayplat.core.errors import UnavailableError
-from rayplat.serve.client import predict
+from rayplat.core.errors import UnavailableError, UserError
+from rayplat.serve.client import predict, stream
 
 URL = "http://endpoint/endpoints/late"
 ANSWER = {"endpoint": "late", "model": "late", "version": 1, "predictions": []}
@@ -39,3 +39,36 @@ def test_one_that_does_not_or_not_in_time_is_not(retry_after):
     with pytest.raises(UnavailableError, match="too many requests wait"):
         predict(URL, [{"key": 1}], http=http, timeout_s=1.0)
     assert len(sent) == 1
+
+
+PARTS = b'{"event":"prediction","data":{"predictions":[{"id":"prd_1"}]}}\n{"event":"part","data":7}\n'
+
+
+def test_a_stream_is_told_event_by_event_until_it_is_done():
+    http, sent = asking(httpx.Response(200, content=PARTS + b'{"event":"done","data":{"ids":["prd_1"]}}\n'))
+    names, data = zip(*stream(URL, {"key": 1}, http=http), strict=True)
+    assert names == ("prediction", "part", "done")
+    assert data[1:] == (7, {"ids": ["prd_1"]})
+    assert b'"instances":[{"key":1}]' in sent[0]
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (b'{"event":"error","data":{"status":500,"detail":"its log says why"}}\n', "its log says why"),
+        (b"", "without `done`"),
+        (b'{"eve', "events"),
+    ],
+)
+def test_a_stream_without_done_is_no_answer(end, told):
+    http, _ = asking(httpx.Response(200, content=PARTS + end))
+    seen = []
+    with pytest.raises(UnavailableError, match=told):
+        seen.extend(stream(URL, {"key": 1}, http=http))
+    assert [name for name, _ in seen] == ["prediction", "part"]
+
+
+def test_a_stream_that_is_refused_is_told_as_any_refusal():
+    http, _ = asking(httpx.Response(406, json={"detail": "does not answer in parts"}))
+    with pytest.raises(UserError, match="does not answer in parts"):
+        list(stream(URL, {"key": 1}, http=http))

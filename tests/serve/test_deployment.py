@@ -1,3 +1,4 @@
+import importlib
 from pathlib import Path
 
 import orjson
@@ -96,3 +97,15 @@ def test_serve_is_told_what_the_keeper_wants_or_what_its_own_door_needs(tmp_path
     (folder / "buys.wanted").write_text("3")
     assert policy(Context(0, 0)) == (3, {})
     assert policy(Context(17, 0)) == (5, {})
+
+
+def test_the_file_opens_the_grpc_door_where_there_is_a_port(tmp_path):
+    spec = _spec(tmp_path)
+    assert "grpc_options" not in file([spec], spec.settings)
+    serve = spec.settings.serve.model_copy(update={"grpc_port": 9001})
+    settings = spec.settings.model_copy(update={"serve": serve})
+    taken = ServeDeploySchema.model_validate(file([spec], settings))
+    assert taken.grpc_options.port == 9001
+    (servicer,) = taken.grpc_options.grpc_servicer_functions
+    module, _, name = servicer.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))

@@ -19,14 +19,15 @@ _NOT_FOUND = 127
 def execute_here(settings: Settings, argv: Sequence[str]) -> int:
     """Run a command on this machine's head, with this terminal's input and output; its exit code.
 
-    `ray`, `python` and plain `ray.init()` in it find the platform's cluster.
+    `ray`, `serve`, `python` and plain `ray.init()` in it find the platform's cluster.
 
     Raises:
         UnavailableError: no head runs.
         UserError: there is no such program.
     """
     head = running_head(settings)
-    environment = ray_environment(settings, {"RAY_ADDRESS": head.address})
+    found = {"RAY_ADDRESS": head.address, "RAY_DASHBOARD_ADDRESS": head.dashboard}
+    environment = ray_environment(settings, found)
     try:
         return subprocess.run(list(argv), env=environment, check=False).returncode
     except OSError as error:

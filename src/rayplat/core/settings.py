@@ -187,6 +187,12 @@ class ServeSettings(_Part):
     front_port: int = Field(
         0, ge=0, description="the port that replicas listen on themselves, without a proxy; 0: none"
     )
+    grpc_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="the port of Ray Serve's gRPC door, on every address of the machine; 0: none",
+    )
     standbys: int = Field(
         1, ge=0, description="processes that stand by for new replicas, with no model loaded; with front_port"
     )

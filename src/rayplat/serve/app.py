@@ -4,10 +4,13 @@ Knows which version is to answer and how Serve is asked for it; it does not know
 Ray must be connected.
 """
 
+import hashlib
+import inspect
 import itertools
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +21,14 @@ from rayplat.core.errors import NotFoundError, UnavailableError
 from rayplat.core.events import EndpointDeployed, EventBus
 from rayplat.core.project.model import Endpoint
 from rayplat.core.project.project import Project
+from rayplat.core.project.serving import Multiplex
 from rayplat.core.settings import Settings
 from rayplat.features.definition import digest_as_asked, digest_of
 from rayplat.registry.store import Registry
 from rayplat.serve.address import address_for_workers
 from rayplat.serve.deployment import NAME, options
 from rayplat.serve.loaded import declared_model, trained
+from rayplat.serve.multiplex.choices import find_choices
 from rayplat.serve.others import find_others
 from rayplat.serve.proxy import ensure_proxy, proxy_address
 from rayplat.serve.replica import Replica
@@ -174,7 +179,25 @@ def spec_of(settings: Settings, project: Project, endpoint: Endpoint, registry: 
         traffic=endpoint.traffic,
         others=find_others(registry, name, champion.version, endpoint.traffic),
         kept=settings.serve.front_port > 0,
+        stream_sha256=_source(endpoint.stream),
+        choices=find_choices(registry, name, endpoint.multiplex),
+        **({} if endpoint.multiplex is None else _room(endpoint.multiplex)),
     )
+
+
+def _room(declared: Multiplex) -> dict[str, Any]:
+    return {"kept_choices": declared.kept, "choices_mib": declared.most_mib}
+
+
+def _source(function: Callable[..., Any] | None) -> str:
+    """SHA-256 (hex) of a function's source; empty for none."""
+    if function is None:
+        return ""
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):  # no file tells it: its name must do
+        text = getattr(function, "__qualname__", repr(type(function)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def bound(spec: EndpointSpec) -> Any:

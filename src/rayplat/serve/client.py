@@ -4,8 +4,9 @@ Knows the form of a question, how a refusal reads and when it says to ask again;
 endpoints are.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +55,59 @@ def predict(
         raise _refusal(address, answer)
     found: dict[str, Any] = orjson.loads(answer.content)
     return found
+
+
+def stream(
+    url: str,
+    instance: Mapping[str, Any],
+    at: datetime | str | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    http: httpx.Client | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """Ask for an answer in parts.
+
+    Args:
+        url, instance, at, http: as for `predict`; one instance.
+        timeout_s: so long the next part may take.
+
+    Yields:
+        The name and the content of each event: `prediction` with the id, `part`, and `done` at last. Who has
+        not got `done` has no acknowledged prediction.
+
+    Raises:
+        UserError: the request was refused, or the endpoint does not answer in parts.
+        NotFoundError: nothing answers at this path.
+        UnavailableError: the endpoint does not answer, or the stream has ended without `done`.
+    """
+    address = url if url.endswith("/predict") else f"{url.rstrip('/')}/predict"
+    body = orjson.dumps({"instances": [dict(instance)], "at": at})
+    headers = {"content-type": "application/json", "accept": "application/jsonl"}
+    with contextlib.ExitStack() as stack:
+        asking = http or stack.enter_context(httpx.Client())
+        try:
+            answer = stack.enter_context(
+                asking.stream("POST", address, content=body, headers=headers, timeout=timeout_s)
+            )
+            if answer.status_code != httpx.codes.OK:
+                answer.read()
+                raise _refusal(address, answer)
+            for line in answer.iter_lines():
+                told = orjson.loads(line)
+                if told["event"] == "error":
+                    raise UnavailableError(f"{address} has failed: {told['data']['detail']}", "ask again")
+                yield told["event"], told["data"]
+                if told["event"] == "done":
+                    return
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"{address} has broken off: {error or type(error).__name__}", "ask again"
+            ) from error
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise UnavailableError(
+                f"{address} does not speak in events: {error}", "look at the address"
+            ) from error
+    raise UnavailableError(f"{address} has ended without `done`", "ask again")
 
 
 def _sent(address: str, body: bytes, timeout_s: float, http: httpx.Client | None) -> httpx.Response:

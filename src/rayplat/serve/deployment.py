@@ -7,6 +7,7 @@ Knows how a declaration reads in Serve's words, which are the same in a running 
 from typing import Any
 
 from rayplat.core.settings import Settings
+from rayplat.serve.proxy import grpc_options
 from rayplat.serve.spec import EndpointSpec
 
 NAME = "replica"
@@ -50,9 +51,11 @@ def replicas(spec: EndpointSpec) -> dict[str, Any]:
 def file(specs: list[EndpointSpec], settings: Settings) -> dict[str, Any]:
     """A file for `serve deploy`, or the `serveConfigV2` of a RayService, as values."""
     serve = settings.serve
+    door = grpc_options(settings)
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": serve.host, "port": serve.port},
+        **({} if door is None else {"grpc_options": door}),
         "applications": [
             {
                 "name": spec.endpoint,

@@ -5,13 +5,13 @@ Knows how a question becomes probabilities; it does not know HTTP, nor when a re
 
 import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
+import numpy as np
 
 from rayplat.core.errors import UnavailableError
 from rayplat.core.ids import new_prediction_id
@@ -19,6 +19,7 @@ from rayplat.serve.assembly import assembled
 from rayplat.serve.evaluation import LANES, probabilities
 from rayplat.serve.lanes import Lanes
 from rayplat.serve.outbox import STAND_INS, PredictionRecord
+from rayplat.serve.predicted import Part, Predicted
 from rayplat.serve.ready import Ready, assembled_rows
 from rayplat.serve.request import Question
 from rayplat.serve.stages import stages_of
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 POSITIVE_FROM = 0.5
 """The probability from which an answer says `positive`."""
+
+
+_MADE = {"prediction_id", "request", "features", "provenance", "probability"}
 
 
 class NotLoggedError(UnavailableError):
@@ -83,18 +87,33 @@ class Answer:
         provenance: of the features of each instance; see `Features.provenance`.
     """
 
-    records: list[PredictionRecord]
+    records: Sequence[PredictionRecord]
     provenance: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def version(self) -> int:
+        """Which version has answered."""
+        records = self.records
+        found: int = records.whole.shared["version"] if isinstance(records, Part) else records[0].version
+        return found
 
     def predictions(self) -> list[dict[str, Any]]:
         """The predictions as the caller gets them, with the event times of their features where known."""
+        records = self.records
+        made: Iterable[tuple[str, float]]
+        if isinstance(records, Part):
+            whole, begin, end = records.whole, records.begin, records.end
+            arm = whole.shared["arm"]
+            made = zip(whole.ids[begin:end], whole.probabilities[begin:end], strict=True)
+        else:
+            arm = records[0].arm if records else None
+            made = [(r.prediction_id, r.probability) for r in records]
         told: list[dict[str, Any]] = [
-            {"id": r.prediction_id, "probability": r.probability, "positive": r.probability >= POSITIVE_FROM}
-            for r in self.records
+            {"id": name, "probability": p, "positive": p >= POSITIVE_FROM} for name, p in made
         ]
         for one, sources in zip(told, self.provenance, strict=False):
             one["features_of"] = {view: of and of.get("event_time") for view, of in sources.items()}
-        if self.records and (arm := self.records[0].arm) in STAND_INS:
+        if arm in STAND_INS:
             for one in told:
                 one["fallback"] = arm
         return told
@@ -110,6 +129,8 @@ class Predictor:
         network: a torch module: float32 [rows, inputs], NaN where missing -> one logit a row.
         lookup: gives the features.
         arm: which arm of a rollout it is, as the records say.
+        reads: what `lookup` reads, where that is known: predictors with the same give the same features for
+            the same question.
     """
 
     def __init__(
@@ -122,6 +143,7 @@ class Predictor:
         network: Any,
         lookup: Lookup,
         arm: str | None = None,
+        reads: Hashable = None,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -130,6 +152,9 @@ class Predictor:
         self._network = network
         self._lookup = lookup
         self._arm = arm
+        self._named = {"endpoint": endpoint, "model": model, "version": version, "arm": arm}
+        self._lookup_reads = reads
+        self._reads = None if reads is None else (reads, self.inputs)
         self._stages = stages_of(endpoint)
         self._lanes = Lanes(network, len(self.inputs), model)
         self._lock = threading.Lock()
@@ -149,66 +174,104 @@ class Predictor:
             begin = time.perf_counter()
             found = self._lookup(instances, asked[0].question.at)
             rows, x = (
-                assembled_rows(found.rows, self.inputs)
+                assembled_rows(found.rows, self.inputs, found.names)
                 if isinstance(found, Ready)
                 else assembled(found.frame, self.inputs)
             )
             looked = time.perf_counter()
-            made = (
-                self._lanes.probabilities(x)
-                if len(x) <= LANES
-                else probabilities(self._network, x, self.model).tolist()
-            )
+            made = self._evaluated(x)
             now = time.perf_counter()
             self._stages.predicted(looked - begin, now - looked)
         sources = found.provenance
-        records = zip(instances, rows, sources, made, strict=True)
+        whole = Predicted(
+            {**self._named, "at": asked[0].question.at},
+            [new_prediction_id() for _ in made],
+            instances,
+            rows,
+            sources,
+            made,
+            _own(asked, now),
+            x,
+            self._reads,
+        )
         if len(asked) == 1:
-            return [Answer([self._record(asked[0], now, one) for one in records], sources)]
+            return [Answer(Part(whole, 0, len(made)), sources)]
         answers, at = [], 0
         for one in asked:
-            count = len(one.question.instances)
-            answers.append(
-                Answer(
-                    [self._record(one, now, next(records)) for _ in range(count)], sources[at : at + count]
-                )
-            )
-            at += count
+            end = at + len(one.question.instances)
+            answers.append(Answer(Part(whole, at, end), sources[at:end]))
+            at = end
         return answers
 
-    def _record(
-        self,
-        asked: Asked,
-        now: float,
-        made: tuple[_Columns, _Columns, _Columns, float],
-    ) -> PredictionRecord:
-        instance, features, sources, probability = made
-        return PredictionRecord(
-            prediction_id=new_prediction_id(),
+    def beside(self, answered: Sequence[Part]) -> Predicted | None:
+        """What this version says where another has answered, from the features that were read then.
+
+        Returns:
+            a prediction for each that was answered, with its `beside`; None: what the other has read is not
+            what this one reads.
+
+        Raises:
+            BugError: as `answer`.
+        """
+        if self._reads is None or any(part.whole.reads != self._reads for part in answered):
+            return None
+        x = np.concatenate([part.whole.x[part.begin : part.end] for part in answered])
+        with self._lock:
+            made = self._evaluated(x)
+        told = [(part.whole.columns(part.begin, part.end), len(part)) for part in answered]
+        each: dict[str, list[Any]] = {name: [] for one, _ in told for name in one["each"]}
+        at = list[datetime]()
+        for one, count in told:
+            at += (one["all"]["at"],) * count
+            for name, column in each.items():
+                column.extend(one["each"].get(name) or (None,) * count)
+        own = {name: each[name] for name in each.keys() - _MADE}
+        return Predicted(
+            self._named,
+            [new_prediction_id() for _ in made],
+            each["request"],
+            each["features"],
+            each["provenance"],
+            made,
+            {**own, "at": at, "beside": each["prediction_id"]},
+        )
+
+    def under(self, arm: str) -> "Predictor":
+        """The same version for another arm, with a network of its own: neither waits for the other."""
+        import torch
+
+        network = self._network
+        return Predictor(
             endpoint=self.endpoint,
             model=self.model,
             version=self.version,
-            at=asked.question.at,
-            asked_at=asked.asked_at,
-            request=request_text(instance),
-            features=orjson.dumps(features).decode(),  # NaN becomes null
-            provenance=orjson.dumps(sources).decode(),
-            probability=probability,
-            latency_s=now - asked.begin,
-            caller=asked.caller,
-            arm=self._arm,
-            trace_id=asked.trace_id,
-            idempotency_key=asked.key,
+            inputs=self.inputs,
+            network=deepcopy(network) if isinstance(network, torch.nn.Module) else network,
+            lookup=self._lookup,
+            arm=arm,
+            reads=self._lookup_reads,
         )
 
+    def _evaluated(self, x: Any) -> list[float]:
+        if len(x) <= LANES:
+            return self._lanes.probabilities(x)
+        found: list[float] = probabilities(self._network, x, self.model).tolist()
+        return found
 
-def request_text(instance: Mapping[str, Any]) -> str:
-    """An instance as a record keeps it: a JSON object."""
-    return orjson.dumps(instance, default=_text).decode()
 
-
-def _text(value: Any) -> str:
-    """What JSON has no form for: bytes, in base64 as they were sent."""
-    if not isinstance(value, bytes):
-        raise TypeError(type(value))
-    return b64encode(value).decode()
+def _own(asked: Sequence[Asked], now: float) -> dict[str, Sequence[Any]]:
+    """What each instance's record has from who asked; see `Predicted.own`."""
+    rows = asked
+    if len(asked) > 1 or len(asked[0].question.instances) > 1:
+        rows = [one for one in asked for _ in one.question.instances]
+    found: dict[str, Sequence[Any]] = {
+        "asked_at": [one.asked_at for one in rows],
+        "latency_s": [now - one.begin for one in rows],
+        "caller": [one.caller for one in rows],
+    }
+    traces, keys = [one.trace_id for one in rows], [one.key for one in rows]
+    if any(traces):
+        found["trace_id"] = traces
+    if any(keys):
+        found["idempotency_key"] = keys
+    return found

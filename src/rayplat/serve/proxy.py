@@ -10,6 +10,7 @@ from typing import Any
 
 from rayplat.core.errors import UserError
 from rayplat.core.settings import Settings
+from rayplat.serve.grpc.service import SERVICER
 
 _EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104  # compared with, not bound to
 _LOCAL = {"127.0.0.1", "::1", "localhost"}
@@ -37,10 +38,23 @@ def ensure_proxy(settings: Settings) -> str:
         # A proxy on each node would fight for one port where several nodes share a loopback.
         proxy_location="HeadOnly" if host in _LOCAL else "EveryNode",
         http_options={"host": host, "port": port, "request_timeout_s": _REQUEST_TIMEOUT_S},
+        grpc_options=grpc_options(settings),
         # Each request of Serve's access log is a line on disk: a third of the time of a small prediction.
         logging_config={"enable_access_log": False},
     )
     return _address(host, port)
+
+
+def grpc_options(settings: Settings) -> dict[str, Any] | None:
+    """The gRPC door, as Serve is told of it; None: there is none."""
+    port = settings.serve.grpc_port
+    if not port:
+        return None
+    return {
+        "port": port,
+        "grpc_servicer_functions": [SERVICER],
+        "request_timeout_s": _REQUEST_TIMEOUT_S,
+    }
 
 
 def proxy_address() -> str | None:

@@ -11,6 +11,7 @@ is left to the general way, the whole question with it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ import polars as pl
 
 from rayplat.core.project.view import FeatureView, RequestView, View
 from rayplat.features.instants import BEGINNING, to_micros
-from rayplat.features.online.head import ROW, VALUES_AT, read_head
-from rayplat.features.online.kept import kept
+from rayplat.features.online.head import HEADER, ROW, VALUES_AT, VERSION, read_head
+from rayplat.features.online.kept import KeptView, kept
 from rayplat.features.online.keys import store_key
-from rayplat.features.online.store import OnlineStore, Progress
+from rayplat.features.online.store import Held, OnlineStore, decode_progress
 from rayplat.features.plan import plan
 
 MOST_INSTANCES = 64
@@ -46,25 +47,39 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Feature values by their full names, a mapping an instance, and where each came from."""
+    """Feature values by their full names, a mapping an instance, and where each came from.
+
+    Attributes:
+        names: of the values, where every row has these in this order.
+    """
 
     rows: list[Row]
     provenance: Sequence[Mapping[str, Any]]
+    names: tuple[str, ...] | None = None
 
 
-def assembled_rows(rows: Sequence[Row], inputs: Sequence[str]) -> tuple[list[Row], Array]:
-    """The inputs' values by row, and as float32 of shape [rows, inputs], NaN where missing."""
-    chosen = [{name: row[name] for name in inputs} for row in rows]
+def assembled_rows(
+    rows: Sequence[Row], inputs: Sequence[str], names: tuple[str, ...] | None = None
+) -> tuple[Sequence[Row], Array]:
+    """The inputs' values by row, and as float32 of shape [rows, inputs], NaN where missing.
+
+    Args:
+        names: as of `Ready`.
+    """
+    chosen = rows if names == inputs else [{name: row[name] for name in inputs} for row in rows]
     with np.errstate(over="ignore"):
-        x = np.array(
-            [[np.nan if v is None else v for v in row.values()] for row in chosen], np.float64
-        ).astype(np.float32)
+        # None is NaN as a float64.
+        x = np.array([[*row.values()] for row in chosen], np.float64).astype(np.float32)
     return chosen, x.reshape(len(rows), len(inputs))
 
 
 def _exact(value: Any) -> bool:
     """Whether a number is the same as a float64; others would be rounded twice on the way to float32."""
     return type(value) is not int or -_MOST_EXACT <= value <= _MOST_EXACT
+
+
+_Known = tuple[KeptView | None, bool, int | None]
+"""A view as it stands (None: the general way must tell), whether no value is rounded twice, its snapshot."""
 
 
 class _Standing:
@@ -75,54 +90,79 @@ class _Standing:
         self._plan = plan(view)
         self._asks = tuple(zip(view.asks, kinds, strict=True))
         self.key = store_key(self._plan)
+        self._known: tuple[bytes, _Known] = b"", (None, False, None)
 
     def entities(self, instances: Sequence[Mapping[str, Any]]) -> list[bytes] | None:
         """The entities' names in the store; None where a key is null, or not plainly of its type."""
-        names = []
-        for instance in instances:
-            values = [instance.get(column) for column, _ in self._asks]
-            for value, (_, kind) in zip(values, self._asks, strict=True):
-                if type(value) is not kind:
-                    return None
-            try:
-                names.append(orjson.dumps(values))
-            except orjson.JSONEncodeError:
+        columns = []
+        for column, kind in self._asks:
+            values = [instance.get(column) for instance in instances]
+            if any(type(value) is not kind for value in values):
                 return None
-        return names
+            columns.append(values)
+        try:
+            return [orjson.dumps(values) for values in zip(*columns, strict=True)]
+        except orjson.JSONEncodeError:
+            return None
 
     def tell(
         self,
-        progress: Progress,
-        heads: Sequence[bytes | None],
+        standing: bytes | None,
+        heads: Sequence[Held],
         at: int,
         rows: Sequence[Row],
         provenance: Sequence[dict[str, Any]],
     ) -> bool:
         """Add values and provenance to each instance; False where the general way must tell."""
-        found = kept(self._plan, progress)
-        if not _NUMBERS.issuperset(found.layout.schema.values()):
+        found, exact, snapshot = self._known_of(standing)
+        if found is None:
             return False
-        view, names, ttl = self._view, self._view.names, self._plan.ttl_us
+        name, names, ttl = self._view.name, self._view.names, self._plan.ttl_us
+        read, logged = found.layout.values, found.logged
         for data, row, sources in zip(heads, rows, provenance, strict=True):
-            head = None if data is None else read_head(data)
-            if head is not None and (head.visible > at or head.kind != ROW):
-                return False
-            if data is None or head is None or (ttl is not None and at - head.event > ttl):
+            if data is not None:
+                whole = bytes(data)
+                if len(whole) < VALUES_AT:
+                    read_head(whole)  # raises
+                version, kind, _, _, event, _, offset, partition, _, visible, _, _ = HEADER.unpack_from(whole)
+                if version != VERSION:
+                    read_head(whole)  # raises
+                if visible > at or kind != ROW:
+                    return False
+            if data is None or (ttl is not None and at - event > ttl):
                 row.update(dict.fromkeys(names))
-                sources[view.name] = None
+                sources[name] = None
                 continue
-            values = found.layout.values(data, VALUES_AT)
-            if not all(map(_exact, values)):
+            values = read(whole, VALUES_AT)
+            if not exact and not all(map(_exact, values)):
                 return False
             row.update(zip(names, values, strict=True))
-            timed = head.event != BEGINNING
-            sources[view.name] = {
-                "event_time": _EPOCH + timedelta(microseconds=head.event) if timed else None,
-                "partition": head.partition if found.logged else None,
-                "offset": head.offset if found.logged else None,
-                "snapshot_id": progress.snapshot_id,
+            sources[name] = {
+                "event_time": _moment(event),
+                "partition": partition if logged else None,
+                "offset": offset if logged else None,
+                "snapshot_id": snapshot,
             }
         return True
+
+    def _known_of(self, standing: bytes | None) -> _Known:
+        if standing is None:
+            return None, False, None
+        before, known = self._known
+        if standing != before:
+            progress = decode_progress(standing)
+            found = kept(self._plan, progress)
+            schema = found.layout.schema.values()
+            exact = all(dtype.is_float() for dtype in schema)
+            known = found if _NUMBERS.issuperset(schema) else None, exact, progress.snapshot_id
+            self._known = standing, known  # at once: several threads may ask
+        return known
+
+
+@lru_cache(4096)
+def _moment(micros: int) -> datetime | None:
+    """A time as it is told; None: it is always."""
+    return None if micros == BEGINNING else _EPOCH + timedelta(microseconds=micros)
 
 
 class ReadyFeatures:
@@ -142,9 +182,14 @@ class ReadyFeatures:
     ) -> None:
         self._online = online
         self._general = general
+        self._views = [view for view in views if isinstance(view, FeatureView)]
         self._standing: list[_Standing] = []
         self._copied: dict[str, tuple[str, type]] = {}
         self._possible = all(self._prepared(view) for view in views)
+        copied, standing = tuple(self._copied), [name for view in self._views for name in view.names]
+        self._names = (*standing, *copied)
+        self.reads = tuple(sorted((view.name, plan(view).digest) for view in views))
+        """What is read: lookups of one store that have the same read the same."""
 
     def __call__(self, instances: Sequence[Mapping[str, Any]], at: datetime) -> Any:
         """The features of instances at a time."""
@@ -180,29 +225,27 @@ class ReadyFeatures:
         return True
 
     def _found(self, instances: Sequence[Mapping[str, Any]], at: int) -> Ready | None:
-        rows: list[Row] = []
-        copied = self._copied.items()
-        for instance in instances:
-            row: Row = {}
-            for name, (column, kind) in copied:
+        rows: list[Row] = [{} for _ in instances]
+        provenance: list[dict[str, Any]] = [{} for _ in instances]
+        if self._standing:
+            named: list[tuple[_Standing, list[bytes]]] = []
+            for one in self._standing:
+                names = one.entities(instances)
+                if names is None:
+                    return None
+                named.append((one, names))
+            told = self._online.look(
+                lambda glance: all(
+                    one.tell(glance.standing(one.key), glance.heads(one.key, names), at, rows, provenance)
+                    for one, names in named
+                )
+            )
+            if not told:
+                return None
+        for name, (column, kind) in self._copied.items():
+            for instance, row in zip(instances, rows, strict=True):
                 value = instance.get(column, _ABSENT)
                 if value is not None and (type(value) is not kind or not _exact(value)):
                     return None
                 row[name] = value
-            rows.append(row)
-        provenance: list[dict[str, Any]] = [{} for _ in instances]
-        if not self._standing:
-            return Ready(rows, provenance)
-        named = [one.entities(instances) for one in self._standing]
-        if None in named:
-            return None
-        read = self._online.read(
-            lambda reader: [
-                (reader.progress(one.key), reader.heads(one.key, names or []))
-                for one, names in zip(self._standing, named, strict=True)
-            ]
-        )
-        for one, (progress, heads) in zip(self._standing, read, strict=True):
-            if progress is None or not one.tell(progress, heads, at, rows, provenance):
-                return None
-        return Ready(rows, provenance)
+        return Ready(rows, provenance, self._names)

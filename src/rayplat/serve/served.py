@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rayplat.serve.predictor import Answer, Asked
 from rayplat.serve.request import RequestForm
+from rayplat.serve.stream_run import Parts
 
 
 class Answering(Protocol):
@@ -40,11 +41,13 @@ class Served:
 
     Attributes:
         about: what GET on the endpoint tells beside inputs and columns, JSON values.
+        parts: how it answers in parts; None: it does not.
     """
 
     predictor: Answering
     form: RequestForm
     about: dict[str, Any]
+    parts: Parts | None = None
 
     def described(self) -> dict[str, Any]:
         """What GET on the endpoint tells."""

@@ -11,6 +11,7 @@ import orjson
 
 from rayplat.core.project.serving import Answering, Autoscale, Hours, Logging, Traffic
 from rayplat.core.settings import Settings
+from rayplat.serve.multiplex.choices import Choice
 from rayplat.serve.others import Others
 
 
@@ -27,6 +28,9 @@ class EndpointSpec:
         logging: which share of predictions is logged; how durably is in `settings`.
         traffic: which share of requests goes to a challenger.
         others: the versions beside the one that is to answer.
+        choices: the models and versions beside its own that it answers with; see `Multiplex`.
+        kept_choices, choices_mib: how many and how large ones are loaded at a time.
+        stream_sha256: of the generator's source, so that a changed one is deployed again; empty: none.
         kept: whether a keeper deals the connections of a front; else each replica listens for itself.
     """
 
@@ -44,6 +48,10 @@ class EndpointSpec:
     traffic: Traffic = field(default_factory=Traffic)
     kept: bool = False
     others: Others = field(default_factory=Others)
+    stream_sha256: str = ""
+    choices: tuple[Choice, ...] = ()
+    kept_choices: int = 4
+    choices_mib: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON values. It holds the platform's settings, secrets among them."""
@@ -67,6 +75,7 @@ class EndpointSpec:
                 "logging": Logging(**told["logging"]),
                 "traffic": Traffic(**told["traffic"]),
                 "others": Others.from_json(told["others"]),
+                "choices": tuple(Choice(**one) for one in told["choices"]),
             }
         )
 
@@ -85,7 +94,8 @@ class EndpointSpec:
             self.artifact_uri,
             self.manifest_sha256,
             [asdict(self.autoscale), asdict(self.answering), asdict(self.logging), asdict(self.traffic)],
-            [self.kept, door.front_port, asdict(self.others)],
+            [self.kept, door.front_port, asdict(self.others), self.stream_sha256],
+            [[asdict(one) for one in self.choices], self.kept_choices, self.choices_mib],
             # Who is let in, and what an answer promises: replicas that hold to older settings are replaced.
             [door.auth, door.jwt_keys, door.jwt_issuer, door.jwt_audience, door.log, door.log_sync],
         ]

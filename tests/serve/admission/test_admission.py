@@ -208,3 +208,29 @@ def test_a_check_takes_microseconds(door, store):
         took.append(time.perf_counter() - begin)
     # About 15 us on an idle core; ten times that is a machine under load, and a check that asks the database.
     assert sorted(took)[1000] < 150e-6
+
+
+def test_who_was_let_in_is_looked_up_anew_after_a_change_and_when_his_time_is_over(door, store):
+    made, other = (store.create("shop", ("late:predict",), DAY) for _ in range(2))
+    door._known.refresh()
+    for _ in range(2):
+        assert isinstance(_ask(door, made.token), Admitted)
+    assert _ask(door, made.token, endpoint="early").status == 403
+    assert _ask(door, made.token, now=time.time() + 86_401).status == 401
+    assert isinstance(_ask(door, made.token), Admitted)
+    store.revoke(other.grant.token_id)
+    door._known.refresh()
+    assert isinstance(_ask(door, made.token), Admitted)
+    assert _ask(door, other.token).status == 401
+    store.revoke(made.grant.token_id)
+    door._known.refresh()
+    assert _ask(door, made.token).status == 401
+
+
+def test_tokens_that_cannot_be_looked_up_let_nobody_in_who_was_let_in_before(store, settings):
+    made = store.create("shop", ("late:predict",), DAY)
+    door = open_admission(settings)
+    assert isinstance(_ask(door, made.token), Admitted)
+    door._known._stale_s = -1.0
+    assert _ask(door, made.token).status == 503
+    door.close()

@@ -19,6 +19,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 class _Answer:
+    version = 1
+
     def __init__(self, records):
         self.records = records
 

@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from rayplat.core.errors import UnavailableError
 from rayplat.core.settings import Settings
 from rayplat.serve.admission.bucket import Bucket, Taken, take
@@ -134,3 +136,11 @@ def test_without_the_database_what_passes_is_one_lease():
 
 def test_a_bucket_is_whole_numbers_to_its_callers():
     assert isinstance(take(Bucket(0.5, 1), None, 1, 0.0), Taken)
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "lease"),
+    [(1, 1, 1), (10, 400, 20), (100, 1e6, 1000), (1e6, 1e6, 50_000), (40_000, 1e6, 10_000), (1e6, 100, 5)],
+)
+def test_a_lease_is_a_part_of_the_bucket_and_lasts_for_a_while(rate, burst, lease):
+    assert lease_of(Bucket(rate, burst)) == lease

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from rayplat.core.errors import BugError, UnavailableError, UserError
 from rayplat.core.project.serving import Traffic
-from rayplat.serve.arms.arms import Arms, Shadow
-from rayplat.serve.arms.traffic import assigned
+from rayplat.serve.arms.arms import Arms
+from rayplat.serve.arms.shadow import Shadow
+from rayplat.serve.arms.traffic import GOLDEN, RUN, SILVER, Dealer, assigned
 
 from .versions import Log, Version, asked
 
@@ -125,3 +126,40 @@ def test_a_shadow_that_is_slow_or_fails_is_left_out_and_keeps_nobody_waiting():
     arms.answer([asked()])
     arms.close()
     assert 1 <= len(log.records) <= 4
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+@pytest.mark.parametrize("size", [1, 8, 40])
+def test_what_has_no_key_is_dealt_in_runs_and_each_question_has_the_same_chance(share, size):
+    dealer = Dealer(share, b"canary", begin=0.3)
+    batches = [list(dealer.places([None] * size)) for _ in range(2000)]
+    runs = 2000 * -(-size // RUN)
+    assert sum(map(len, batches)) / (2000 * size) == pytest.approx(share, abs=16 / runs)
+    whole = [set(range(begin, min(size, begin + RUN))) for begin in range(0, size, RUN)]
+    for places in batches:
+        assert all(run <= set(places) or not run & set(places) for run in whole)
+
+
+def test_two_dealers_that_take_other_steps_deal_without_regard_to_each_other():
+    one, other = Dealer(0.3, b"a", step=GOLDEN), Dealer(0.4, b"b", step=SILVER)
+    drawn = [(bool(one.places([None])), bool(other.places([None]))) for _ in range(5000)]
+    assert sum(a and b for a, b in drawn) / 5000 == pytest.approx(0.12, abs=0.01)
+
+
+def test_keys_go_where_they_always_go_whatever_comes_with_them():
+    keys = [f"k{i}".encode() for i in range(50)]
+    alone = {key for key in keys if Dealer(0.5, b"canary").places([key])}
+    mixed = [key for pair in zip(keys, [None] * 50, strict=True) for key in pair]
+    found = {mixed[place] for place in Dealer(0.5, b"canary").places(mixed)}
+    assert found - {None} == alone == {key for key in keys if assigned(0.5, key, b"canary")}
+
+
+def test_requests_of_a_moment_are_asked_beside_together():
+    version, log = Version(3), Log()
+    shadow = Shadow(version, lambda: log)
+    champion = Version(1)
+    for i in range(40):
+        question = [asked(str(i))]
+        shadow.ask(question, champion.answer(question))
+    shadow.close()
+    assert [r.request for r in log.records] == [str({"shop": str(i)}) for i in range(40)]

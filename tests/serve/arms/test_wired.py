@@ -3,6 +3,7 @@ the passport see of it."""
 
 import asyncio
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,13 @@ from rayplat.core.errors import RayplatError
 from rayplat.core.events import EventBus
 from rayplat.core.project.serving import Answering, Traffic
 from rayplat.monitoring.served import served as answered
+from rayplat.serve.arms.wired import with_arms
 from rayplat.serve.log.rows import TABLE
 from rayplat.serve.others import CHALLENGER, PREVIOUS, Others, find_others
 from rayplat.serve.prediction_log import PredictionLog
-from rayplat.serve.replica import build_app
+from rayplat.serve.predictor import Asked
+from rayplat.serve.replica import build_app, build_served, open_log
+from rayplat.serve.request import Question
 from rayplat.serve.spec import EndpointSpec
 from tests.serve.world import make_world
 
@@ -134,3 +138,26 @@ def test_a_challenger_that_is_gone_fails_the_start_and_the_version_before_does_n
     with pytest.raises(RayplatError):
         build_app(_spec(world, Traffic(canary=0.5), others=Others(challenger=gone)))
     assert _asked(_spec(world, Traffic(), others=Others(previous=gone)), 1)[0]["version"] == 2
+
+
+def test_a_challenger_that_is_canary_and_shadow_is_loaded_once(world):
+    built = []
+
+    def build(spec, arm):
+        built.append((spec.version, arm))
+        return build_served(spec, arm)
+
+    spec = _spec(world, Traffic(canary=0.5, shadow=1.0))
+    _, log = with_arms(spec, build, open_log(spec))
+    log.close()
+    assert built == [(2, "champion"), (3, "canary"), (1, "previous")]
+
+
+def test_versions_of_the_same_features_share_what_was_read(world):
+    spec = _spec(world, Traffic())
+    champion, other = build_served(spec).predictor, build_served(spec, "shadow").predictor
+    question = Asked(Question(datetime.now(UTC), [{"shop": "north", "amount": 0.5}]), datetime.now(UTC), 0.0)
+    (answer,) = champion.answer([question])
+    said = other.beside([answer.records])
+    assert said is not None
+    assert list(said.probabilities) == [record.probability for record in answer.records]

@@ -12,7 +12,16 @@ from zoneinfo import ZoneInfo
 from rayplat.core.project.faults import Faults, short
 from rayplat.core.project.model import Endpoint
 from rayplat.core.project.project import Project
-from rayplat.core.project.serving import DAYS, LOG_CLASSES, Answering, Autoscale, Hours, Logging, Traffic
+from rayplat.core.project.serving import (
+    DAYS,
+    LOG_CLASSES,
+    Answering,
+    Autoscale,
+    Hours,
+    Logging,
+    Multiplex,
+    Traffic,
+)
 
 _Rule = tuple[str, Callable[[Any], bool], str]
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
@@ -60,11 +69,17 @@ _ANSWERING: tuple[_Rule, ...] = (
     ("waiting", _whole(0), "give a number of connections, 0 or more"),
     ("default", _or_none(_share), "give a probability from 0 to 1, or None"),
     ("model_s", _or_none(_positive), "give seconds, over 0, or None"),
+    ("streams", _whole(1), "give a number of streams, 1 or more"),
+    ("stream_s", _positive, "give seconds, over 0"),
 )
 _LOGGING: tuple[_Rule, ...] = (("sample", _share, "give a share from 0 to 1"),)
 _TRAFFIC: tuple[_Rule, ...] = (
     ("canary", _share, "give a share from 0 to 1"),
     ("shadow", _share, "give a share from 0 to 1"),
+)
+_MULTIPLEX: tuple[_Rule, ...] = (
+    ("kept", _whole(1), "give a number of models, 1 or more"),
+    ("most_mib", _or_none(_positive), "give MiB, over 0, or None"),
 )
 _PARTS: tuple[tuple[str, type, str, tuple[_Rule, ...]], ...] = (
     ("autoscale", Autoscale, "an rp.Autoscale(…)", _AUTOSCALE),
@@ -84,6 +99,9 @@ def check_endpoint(endpoint: Endpoint, project: Project, faults: Faults) -> None
         faults.add(
             where, f"{name}: version is {short(endpoint.version)}", "give a version of the model, or None"
         )
+    stream: Any = endpoint.stream
+    if stream is not None and not callable(stream):
+        faults.add(where, f"{name}: stream is {short(stream)}", "give a function that yields parts")
     good = set()
     for part, kind, wanted, rules in _PARTS:
         value: Any = getattr(endpoint, part)
@@ -92,6 +110,8 @@ def check_endpoint(endpoint: Endpoint, project: Project, faults: Faults) -> None
             endpoint, f"{subject}.", value, rules, faults
         ):
             good.add(part)
+    if endpoint.multiplex is not None:
+        _check_multiplex(endpoint, project, faults)
     if "autoscale" in good:
         _check_replicas(endpoint, faults)
     if "logging" in good and endpoint.logging.durable is not None:
@@ -110,6 +130,22 @@ def _check(endpoint: Endpoint, subject: str, value: Any, rules: tuple[_Rule, ...
             faults.add(endpoint.where, f"{subject}{field} is {short(given)}", mend)
             good = False
     return good
+
+
+def _check_multiplex(endpoint: Endpoint, project: Project, faults: Faults) -> None:
+    value: Any = endpoint.multiplex
+    where, subject = endpoint.where, f"endpoint {endpoint.name!r}: multiplex"
+    if not faults.expect(where, subject, value, Multiplex, "an rp.Multiplex(…)"):
+        return
+    _check(endpoint, f"{subject}.", value, _MULTIPLEX, faults)
+    models, versions = value.models, value.versions
+    if faults.expect(where, f"{subject}.models", models, tuple, "a tuple of names of models"):
+        for name in models:
+            faults.known(where, f"{subject}.models, the model", name, [one.name for one in project.models])
+    if faults.expect(where, f"{subject}.versions", versions, tuple, "a tuple of numbers of versions"):
+        for number in versions:
+            if not _whole(1)(number):
+                faults.add(where, f"{subject}.versions: {short(number)}", "give numbers of versions, from 1")
 
 
 def _check_replicas(endpoint: Endpoint, faults: Faults) -> None:

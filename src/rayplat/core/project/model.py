@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rayplat.core.errors import Where
-from rayplat.core.project.serving import Answering, Autoscale, Logging, Traffic
+from rayplat.core.project.serving import Answering, Autoscale, Logging, Multiplex, Traffic
 from rayplat.core.project.space import Space
 from rayplat.core.project.table import Table
 from rayplat.core.project.training import Training
@@ -111,7 +111,12 @@ def no_network(inputs: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A declared HTTP endpoint: it answers with the champion of `model`, or with one version of it."""
+    """A declared HTTP endpoint: it answers with the champion of `model`, or with one version of it.
+
+    Attributes:
+        multiplex: what it answers with beside its own model; None: nothing.
+        stream: called with a `StreamRun`, yields the parts of an answer; None: it does not answer in parts.
+    """
 
     name: str
     model: str
@@ -121,6 +126,8 @@ class Endpoint:
     answering: Answering = field(default_factory=Answering)
     logging: Logging = field(default_factory=Logging)
     traffic: Traffic = field(default_factory=Traffic)
+    stream: Callable[[Any], Any] | None = None
+    multiplex: Multiplex | None = None
 
 
 @dataclass(frozen=True, slots=True)

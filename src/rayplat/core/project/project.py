@@ -21,7 +21,7 @@ from rayplat.core.project.model import (
     Replay,
     no_network,
 )
-from rayplat.core.project.serving import Answering, Autoscale, Logging, Traffic
+from rayplat.core.project.serving import Answering, Autoscale, Logging, Multiplex, Traffic
 from rayplat.core.project.short_forms import (
     as_names,
     as_tuple,
@@ -341,6 +341,8 @@ class Project:
         answering: Answering | None = None,
         logging: Logging | None = None,
         traffic: Traffic | None = None,
+        stream: Callable[[Any], Any] | None = None,
+        multiplex: Multiplex | None = None,
     ) -> Endpoint:
         """Declare an HTTP endpoint.
 
@@ -351,6 +353,9 @@ class Project:
             answering: batches, times and limits.
             logging: what is logged, and how durably.
             traffic: which share of requests goes to a challenger.
+            stream: a generator function that is called with an `rp.StreamRun` and yields the parts of an
+                answer, JSON values, for callers who take it so.
+            multiplex: further models and versions that it answers with, loaded as they are asked for.
         """
         endpoint = Endpoint(
             name,
@@ -361,6 +366,8 @@ class Project:
             Answering() if answering is None else answering,
             Logging() if logging is None else logging,
             Traffic() if traffic is None else traffic,
+            stream,
+            multiplex,
         )
         self.endpoints.append(endpoint)
         return endpoint

@@ -70,6 +70,8 @@ class Answering:
         default: the probability that is answered where every version fails; None: the request fails.
         model_s: a version that takes longer for what it is asked together has failed; None: it may take as
             long as it likes.
+        streams: so many answers in parts a replica gives at a time; those beyond are told to come again.
+        stream_s: so long an answer in parts may take.
     """
 
     batch: int = 64
@@ -78,6 +80,8 @@ class Answering:
     waiting: int = 1000
     default: float | None = None
     model_s: float | None = None
+    streams: int = 16
+    stream_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,23 @@ class Logging:
 
     durable: str | None = None
     sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplex:
+    """What an endpoint answers with beside its own model, loaded as it is asked for.
+
+    Args:
+        models: of the project; the champion of each answers under the model's name.
+        versions: of the endpoint's own model; each answers under its number.
+        kept: so many of them a replica has loaded at a time; the least recently used one is let go.
+        most_mib: so large the artifacts of those are together at most; None: however large they are.
+    """
+
+    models: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
+    kept: int = 4
+    most_mib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ never repeated in a problem nor logged.
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from rayplat.core.settings import Settings
 from rayplat.core.telemetry import counter
 from rayplat.serve.admission.bucket import Bucket
 from rayplat.serve.admission.decision import Admitted, Decision, NotAdmittedError, Priority, Refused
-from rayplat.serve.admission.grant import allowed
+from rayplat.serve.admission.grant import Grant, allowed
 from rayplat.serve.admission.jwt import Keys, Verifier
 from rayplat.serve.admission.known import KnownTokens
 from rayplat.serve.admission.leases import Leases
@@ -27,6 +28,8 @@ from rayplat.serve.admission.shedding import Shedder
 from rayplat.serve.admission.tokens import TokenStore
 
 ANYBODY = "anonymous"
+_MOST_KEPT = 4096
+_ANYBODY = Admitted(ANYBODY)
 _UNKNOWN = Refused(401, "a valid token is needed: send it as `Authorization: Bearer ...`")
 
 
@@ -57,6 +60,16 @@ class Admission(Protocol):
         """Stop what goes on in the background."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A credential that was verified: what it allows, as long as these grants are current, until a time (s
+    since 1970)."""
+
+    admitted: Admitted
+    grants: Mapping[str, Grant]
+    until: float
+
+
 class OpenDoor:
     """Lets in whoever asks, as long as the replica keeps up.
 
@@ -77,7 +90,7 @@ class OpenDoor:
 
     def check(self, header: bytes | None, endpoint: str, rows: int, now: float) -> Decision:
         """See `Admission.check`."""
-        return self.shed(Admitted(ANYBODY), endpoint)
+        return self.shed(_ANYBODY, endpoint)
 
     def charge(self, admitted: Admitted, endpoint: str, rows: int, now: float) -> None:
         """Nobody has limits."""
@@ -128,16 +141,22 @@ class TokenDoor(OpenDoor):
         self._leases = leases
         self._keys = keys
         self._verifier = verifier
+        self._kept: dict[tuple[bytes, str, str], _Kept] = {}
+        self._buckets: dict[tuple[str, Limits], tuple[str, Bucket]] = {}
 
     def check(
         self, header: bytes | None, endpoint: str, rows: int, now: float, verb: str = "predict"
     ) -> Decision:
         """See `Admission.check`."""
-        token = _bearer(header)
-        if token is None:
+        if header is None:
             return self.refuse(_UNKNOWN, endpoint)
         try:
-            found = self._who(token, endpoint, verb, now)
+            kept = self._kept.get((header, endpoint, verb))
+            # After any change of the tokens all are looked up anew.
+            if kept is not None and now < kept.until and kept.grants is self._known.current():
+                found: Decision = kept.admitted
+            else:
+                found = self._who(header, endpoint, verb, now)
         except UnavailableError:
             return self.refuse(Refused(503, "tokens cannot be checked now: ask later", 1.0), endpoint)
         if isinstance(found, Refused):
@@ -161,8 +180,13 @@ class TokenDoor(OpenDoor):
         if self._keys is not None:
             self._keys.close()
 
-    def _who(self, token: str, endpoint: str, verb: str, now: float) -> Decision:
+    def _who(self, header: bytes, endpoint: str, verb: str, now: float) -> Decision:
+        token = _bearer(header)
+        if token is None:
+            return _UNKNOWN
+        grants = grant = None
         if token.startswith("rpt_"):
+            grants = self._known.current()
             grant = self._known.find(token)
             if grant is None or grant.standing(datetime.fromtimestamp(now, UTC)) != "valid":
                 return _UNKNOWN
@@ -176,7 +200,12 @@ class TokenDoor(OpenDoor):
             priority, limits = Priority.NORMAL, Limits()
         if not allowed(scopes, endpoint, verb):
             return Refused(403, f"this token does not allow to {verb} here")
-        return Admitted(caller, priority, limits)
+        admitted = Admitted(caller, priority, limits)
+        if grants is not None and grant is not None:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[header, endpoint, verb] = _Kept(admitted, grants, grant.expires_at.timestamp())
+        return admitted
 
     def _limited(self, admitted: Admitted, endpoint: str, rows: int, now: float) -> Refused | None:
         wait = self._exceeded(admitted.caller, admitted.limits, rows, now)
@@ -188,8 +217,8 @@ class TokenDoor(OpenDoor):
     def _exceeded(self, caller: str, limits: Limits, rows: int, now: float) -> float:
         """Seconds until the caller may ask again; 0.0 where he may."""
         if limits.rate is not None:
-            burst = limits.burst if limits.burst is not None else max(1.0, limits.rate)
-            wait = self._leases.take(f"{caller}/rate", Bucket(limits.rate, burst), rows)
+            name, bucket = self._buckets.get((caller, limits)) or self._bucket(caller, limits, limits.rate)
+            wait = self._leases.take(name, bucket, rows)
             if wait:
                 return wait
         if limits.daily is not None:
@@ -198,6 +227,13 @@ class TokenDoor(OpenDoor):
             if wait:
                 return min(wait, 86_400 - now % 86_400)
         return 0.0
+
+    def _bucket(self, caller: str, limits: Limits, rate: float) -> tuple[str, Bucket]:
+        if len(self._buckets) >= _MOST_KEPT:
+            self._buckets.clear()
+        burst = limits.burst if limits.burst is not None else max(1.0, rate)
+        made = self._buckets[caller, limits] = f"{caller}/rate", Bucket(rate, burst)
+        return made
 
 
 def open_admission(settings: Settings) -> Admission:

@@ -10,6 +10,7 @@ a database that is away), and then nobody is let in by a token until it answers.
 import hmac
 import threading
 import time
+from collections.abc import Mapping
 
 from rayplat.core.errors import RayplatError, UnavailableError
 from rayplat.core.telemetry import get_logger
@@ -62,18 +63,27 @@ class KnownTokens:
             self._version = version
         self._fresh_at = asked_at
 
-    def find(self, token: str) -> Grant | None:
-        """The grant of a token; None where the token is none of ours.
+    def current(self) -> Mapping[str, Grant]:
+        """The grants by their ids; another mapping after each change, so that what was found in it holds as
+        long as it is the same.
 
         Raises:
             UnavailableError: the copy is too old to say.
         """
         if time.monotonic() - self._fresh_at > self._stale_s:
             raise UnavailableError("the tokens cannot be looked up now", "look at the database")
-        found = parts(token)
+        return self._grants
+
+    def find(self, token: str) -> Grant | None:
+        """The grant of a token; None where the token is none of ours.
+
+        Raises:
+            UnavailableError: the copy is too old to say.
+        """
+        grants, found = self.current(), parts(token)
         if found is None:
             return None
-        grant = self._grants.get(found[0])
+        grant = grants.get(found[0])
         # Compared also where there is none, so that the time taken does not tell ids from secrets.
         same = hmac.compare_digest(grant.digest if grant else _NO_DIGEST, found[1])
         return grant if same else None

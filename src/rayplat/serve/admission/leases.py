@@ -3,10 +3,11 @@
 Knows how much is taken ahead, and how much is let through while the answer is awaited; it does not know who
 asks for what.
 
-One lease is a twentieth of what the bucket holds, at least 1 and at most 1,000. While a lease is on its way,
-as much is let through on credit, and the next lease pays for it. So in any time, n replicas let through at
-most what the bucket allows and 2 n leases more (one held from before and one on credit), and they refuse at
-most n leases too many. What counts for more than a lease passes on credit one at a time.
+One lease is a twentieth of what the bucket holds, at least 1; and at most 1,000, or what flows in a quarter
+of a second where that is more, so that a caller with a high rate costs few transactions. While a lease is on
+its way, as much is let through on credit, and the next lease pays for it. So in any time, n replicas let
+through at most what the bucket allows and 2 n leases more (one held from before and one on credit), and they
+refuse at most n leases too many. What counts for more than a lease passes on credit one at a time.
 """
 
 import math
@@ -37,7 +38,7 @@ class Levels(Protocol):
 
 def lease_of(bucket: Bucket) -> int:
     """How much is taken ahead."""
-    return max(1, min(1000, math.ceil(bucket.burst / 20)))
+    return max(1, min(max(1000, math.ceil(bucket.rate / 4)), math.ceil(bucket.burst / 20)))
 
 
 @dataclass(slots=True)
@@ -73,10 +74,12 @@ class Leases:
 
         An amount of 0 takes nothing, and passes unless the bucket is known to be empty.
         """
+        if amount == 0 and (known := self._held.get(name)) is not None and known.left > 0:
+            return 0.0
         now = self._clock()
         with self._lock:
             held = self._held.get(name)
-            if held is None or held.bucket != bucket:
+            if held is None or (held.bucket is not bucket and held.bucket != bucket):
                 held = self._hold(name, bucket, now)
             held.used_at = now
             if amount > max(bucket.burst, 1):

@@ -12,7 +12,8 @@ from rayplat.core.errors import UnavailableError, UserError
 from rayplat.core.ids import new_prediction_id
 from rayplat.serve.arms.guarded import InsteadOf
 from rayplat.serve.outbox import DEFAULT, PredictionRecord
-from rayplat.serve.predictor import Answer, Asked, request_text
+from rayplat.serve.predicted import request_text
+from rayplat.serve.predictor import Answer, Asked
 from rayplat.serve.served import Answering
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from rayplat.core.project.serving import Traffic
 from rayplat.serve.admission.breaker import Rule
-from rayplat.serve.arms.arms import Arms, Shadow, ShadowLog
+from rayplat.serve.arms.arms import Arms
 from rayplat.serve.arms.fallback import default, in_turn, nothing, previous
 from rayplat.serve.arms.guarded import Guarded, InsteadOf
+from rayplat.serve.arms.shadow import Shadow, ShadowLog
 from rayplat.serve.outbox import CANARY
 from rayplat.serve.served import Answering
 

@@ -6,6 +6,7 @@ Knows what a version that cannot be loaded means to the others; it does not know
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 from rayplat.core.errors import RayplatError
 from rayplat.core.telemetry import get_logger
@@ -13,6 +14,7 @@ from rayplat.serve.arms.opening import Opened, Versions, open_arms
 from rayplat.serve.others import VersionAt
 from rayplat.serve.outbox import CANARY, CHAMPION, PREVIOUS, SHADOW, PredictionRecord
 from rayplat.serve.prediction_log import Log
+from rayplat.serve.predictor import Predictor
 from rayplat.serve.served import Answering, Served
 from rayplat.serve.spec import EndpointSpec
 
@@ -48,14 +50,20 @@ def with_arms(spec: EndpointSpec, build: Build, log: Log) -> tuple[Served, Log]:
     """
     champion = build(spec, CHAMPION)
     others, traffic = spec.others, spec.traffic
+    networks = dict[int, Any](champion.parts.networks) if champion.parts is not None else {}
     canary = shadow = previous = None
     if others.challenger is not None and traffic.canary > 0:
-        canary = _version(spec, build, others.challenger, CANARY)
+        canary = _version(spec, build, others.challenger, CANARY, networks)
     if others.challenger is not None and traffic.shadow > 0:
-        shadow = _version(spec, build, others.challenger, SHADOW)
+        # It is loaded once, whatever it is asked for.
+        shadow = (
+            canary.under(SHADOW)
+            if isinstance(canary, Predictor)
+            else _version(spec, build, others.challenger, SHADOW, {})
+        )
     if others.previous is not None:
         try:
-            previous = _version(spec, build, others.previous, PREVIOUS)
+            previous = _version(spec, build, others.previous, PREVIOUS, networks)
         except RayplatError as error:
             get_logger("serve.arms").warning("the version before cannot stand in", error=str(error))
     opened = open_arms(
@@ -67,11 +75,18 @@ def with_arms(spec: EndpointSpec, build: Build, log: Log) -> tuple[Served, Log]:
     )
     if opened.answering is champion.predictor:
         return champion, log
-    return replace(champion, predictor=opened.answering), _ArmsLog(log, opened)
+    parts = None if champion.parts is None else replace(champion.parts, networks=networks)
+    return replace(champion, predictor=opened.answering, parts=parts), _ArmsLog(log, opened)
 
 
-def _version(spec: EndpointSpec, build: Build, at: VersionAt, arm: str) -> Answering:
+def _version(
+    spec: EndpointSpec, build: Build, at: VersionAt, arm: str, networks: dict[int, Any]
+) -> Answering:
+    """A version; its network is put beside the others that may answer in parts."""
     other = replace(
         spec, version=at.version, artifact_uri=at.artifact_uri, manifest_sha256=at.manifest_sha256
     )
-    return build(other, arm).predictor
+    built = build(other, arm)
+    if built.parts is not None:
+        networks.update(built.parts.networks)
+    return built.predictor

@@ -80,13 +80,14 @@ class ArrowExchange:
 
     def reply(self, answer: Answer) -> Reply:
         """See `plain.Exchange`."""
-        probabilities = [r.probability for r in answer.records]
+        told = answer.predictions()
+        probabilities = [one["probability"] for one in told]
         # Of several versions the one tells its name that has answered.
-        version = str(answer.records[0].version).encode()
+        version = str(answer.version).encode()
         schema = self._schema.with_metadata({**self._schema.metadata, b"version": version})
         batch = pa.record_batch(
             [
-                pa.array([r.prediction_id for r in answer.records], pa.string()),
+                pa.array([one["id"] for one in told], pa.string()),
                 pa.array(probabilities, pa.float64()),
                 pa.array([p >= POSITIVE_FROM for p in probabilities], pa.bool_()),
             ],

@@ -15,6 +15,8 @@ from typing import cast
 
 from rayplat.features.server.faults import RefusedError
 from rayplat.features.server.wire import CONTINUE, MAX_HEAD_BYTES
+from rayplat.serve.front.body import Body
+from rayplat.serve.front.chunked import LAST, chunk
 from rayplat.serve.front.head import Head, Heads
 from rayplat.serve.front.reply import Reply, reply_to
 from rayplat.serve.request import MAX_BODY_BYTES
@@ -44,7 +46,7 @@ class Shared:
             now: of `time.monotonic`, s.
         """
         for one in list(self.open):
-            if one.begun is not None and now - one.begun > stalled_s and not one.busy:
+            if one.begun is not None and now - one.begun > stalled_s and (one.streams or not one.busy):
                 one.drop()
 
 
@@ -62,6 +64,8 @@ class Connection(asyncio.Protocol):
         self._going = False
         self._continued = False
         self._deaf = False
+        self._body: Body | None = None
+        self._last = False
         self.busy = False
         self.begun: float | None = None
 
@@ -69,6 +73,11 @@ class Connection(asyncio.Protocol):
     def idle(self) -> bool:
         """Whether nothing is asked and nothing is on its way."""
         return not (self.busy or self._held or self._parts)
+
+    @property
+    def streams(self) -> bool:
+        """Whether an answer is being sent that is not made yet."""
+        return self._body is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer has connected."""
@@ -82,6 +91,9 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._held, self._parts = b"", []
         self._shared.open.discard(self)
+        body, self._body = self._body, None
+        if body is not None:
+            body.gone()
 
     def pause_writing(self) -> None:
         """The peer takes answers more slowly than they are made: make no more."""
@@ -92,7 +104,10 @@ class Connection(asyncio.Protocol):
         """It has caught up."""
         self._full = False
         self.begun = None
-        self._go_on()
+        if self._body is not None:
+            self._body.go_on()
+        else:
+            self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """More of a request has arrived."""
@@ -174,7 +189,41 @@ class Connection(asyncio.Protocol):
         self._shared.answer(head, data[end:whole], lambda reply: self._answered(head, reply))
         return True
 
+    def send(self, data: bytes) -> bool:
+        """See `body.Outlet`."""
+        if self._transport is None or self._body is None:
+            return False
+        self._transport.write(chunk(data))
+        return not self._full
+
+    def end(self, *, whole: bool = True) -> None:
+        """See `body.Outlet`."""
+        self._body, self.busy = None, False
+        if self._transport is None:
+            return
+        if not whole:
+            self._transport.abort()
+            return
+        self._transport.write(LAST)
+        if self._last or self._shared.draining:
+            self._transport.close()
+        else:
+            self._transport.resume_reading()
+            self._go_on()
+
+    def _begin(self, head: Head, reply: Reply, body: Body) -> None:
+        """Send an answer while it is made."""
+        if self._transport is None:
+            body.gone()
+            return
+        self._body, self._last = body, not head.keep_alive or self._shared.draining
+        self._transport.write(reply.wire(close=self._last))
+        body.begin(self)
+
     def _answered(self, head: Head, reply: Reply) -> None:
+        if reply.stream is not None:
+            self._begin(head, reply, reply.stream)
+            return
         self.busy = False
         if self._transport is None:
             return

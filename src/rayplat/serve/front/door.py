@@ -5,17 +5,21 @@ features or predictions come about.
 
 | path | answers |
 |---|---|
-| `POST /v1/endpoints/<name>/predict`, `POST /endpoints/<name>/predict` | predictions |
+| `POST /v1/endpoints/<name>/predict`, `POST /endpoints/<name>/predict` | predictions, at once or in parts |
+| `POST /v1/endpoints/<name>/models/<choice>/predict` | predictions of another model or version of it |
+| `GET /v1/endpoints/<name>/models` | those that there are |
 | `GET /v1/endpoints/<name>`, `GET /endpoints/<name>` | what is asked for, model and version |
 | `GET /v1/endpoints/<name>/openapi.json` | the OpenAPI document |
 | `GET /v1/endpoints/<name>/metrics`, `/endpoints/<name>/metrics` | Prometheus metrics of this process |
 | `GET /endpoints/<name>/health`, `GET /v2/health/live`, `/v2/health/ready`, `/v2` | the server's state |
 | `GET /v2/models/<name>`, `/v2/models/<name>/ready`, `POST /v2/models/<name>/infer` | OIP v2 |
+| `POST /v2/models/<name>/versions/<choice>/infer` | OIP v2, of another model or version |
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -24,6 +28,7 @@ from rayplat.core.telemetry import counter, histogram
 from rayplat.features.server.faults import RefusedError
 from rayplat.serve.admission.admission import Admission
 from rayplat.serve.admission.decision import Admitted, Refused
+from rayplat.serve.charge import Charge
 from rayplat.serve.fitting import check_fits
 from rayplat.serve.front import inference
 from rayplat.serve.front.arrow import ArrowExchange
@@ -33,6 +38,8 @@ from rayplat.serve.front.once import Once
 from rayplat.serve.front.openapi import document
 from rayplat.serve.front.plain import Exchange, PlainExchange
 from rayplat.serve.front.reply import Reply, cause_of, refused, reply_to
+from rayplat.serve.front.rooms import Rooms, no_room
+from rayplat.serve.front.stream import Streaming, Streams
 from rayplat.serve.front.turn import Turn, Waiting
 from rayplat.serve.keyed import Keyed, KeyedRequests
 from rayplat.serve.predictor import Answer
@@ -52,6 +59,9 @@ class Door:
         alone: whether no other request can come in this turn of the loop.
         elsewhere: answers paths of other endpoints; None: there are none.
         keyed: the keys of the platform; None: an Idempotency-Key is only logged.
+        streams: answers in parts; None: the endpoint does not.
+        rooms: of the models and versions beside the endpoint's own; None: there are none.
+        choice: of which of those this is the door; empty: it is the endpoint's own.
     """
 
     def __init__(
@@ -63,8 +73,14 @@ class Door:
         elsewhere: Answering | None = None,
         *,
         keyed: KeyedRequests | None = None,
+        streams: Streams | None = None,
+        rooms: Rooms | None = None,
+        choice: str = "",
     ) -> None:
+        self._rooms = rooms
+        self._choice = choice.encode()
         self._served = served
+        self._streams = streams
         self._admission = admission
         self._turn = turn
         self._alone = alone
@@ -72,9 +88,10 @@ class Door:
         self._name = name = served.predictor.endpoint
         self._plain = PlainExchange(served)
         self._predicts = {f"/v1/endpoints/{name}/predict", f"/endpoints/{name}/predict"}
-        self._infers = f"/v2/models/{name}/infer"
+        own = f"/v2/models/{name}/versions/{served.predictor.version}/infer"
+        self._infers = {f"/v2/models/{name}/infer", own}
         self._metrics = {f"/v1/endpoints/{name}/metrics", f"/endpoints/{name}/metrics"}
-        self._pages = _pages(served)
+        self._pages = _pages(served, () if rooms is None else tuple(rooms.told()))
         requests = counter("serve_requests_total", "requests to /predict", ("endpoint", "status"))
         errors = counter("serve_errors_total", "requests that failed, by cause", ("endpoint", "cause"))
         self._count = _Counts(lambda status: requests.labels(name, str(status)))
@@ -89,8 +106,10 @@ class Door:
         """See `connection.Answer`."""
         path = head.path if len(head.path) < 2 else head.path.rstrip("/")
         try:
-            if path in self._predicts or path == self._infers:
-                self._predict(head, body, told, infer=path == self._infers)
+            if path in self._predicts or path in self._infers:
+                self._predict(head, body, told, head.model, infer=path in self._infers)
+                return
+            if self._rooms is not None and self._entered(self._rooms, path, head, body, told):
                 return
             page = self._pages.get(path)
             if page is None and path in self._metrics:
@@ -104,7 +123,18 @@ class Door:
         except Exception as error:
             told(reply_to(error))
 
-    def _predict(self, head: Head, body: bytes, told: Told, *, infer: bool) -> None:
+    def _entered(self, rooms: Rooms, path: str, head: Head, body: bytes, told: Told) -> bool:
+        """Answer what is asked of another model or version; False where nothing is."""
+        asked = rooms.asked(path)
+        if asked is not None:
+            self._predict(head, body, told, asked[0], infer=asked[1])
+            return True
+        if path == f"/v1/endpoints/{self._name}/models":
+            told(_page(orjson.dumps({"models": rooms.told()}), head))
+            return True
+        return False
+
+    def _predict(self, head: Head, body: bytes, told: Told, choice: str | None, *, infer: bool) -> None:
         if head.method != "POST":
             raise RefusedError(405, f"{head.method[:20]} is not answered here; use POST", "POST")
         decided = self._admission.check(head.authorization, self._name, 0, time.time())
@@ -113,26 +143,87 @@ class Door:
             self._errors["admission"].inc()
             told(refused(decided))
             return
+        if choice is None:
+            self.admitted(head, body, told, decided, infer=infer)
+            return
+        if self._rooms is None:
+            raise no_room(choice, self._name)
+        self._rooms.check(choice)
+        self._rooms.enter(
+            choice,
+            lambda room, done: room.admitted(head, body, done, decided, infer=infer),
+            told,
+            lambda error: self._failed(error, told),
+        )
+
+    def close(self) -> None:
+        """Of another model or version: no request is on its way here, and none will come."""
+        self._turn.close()
+
+    def admitted(self, head: Head, body: bytes, told: Told, by: Admitted, *, infer: bool) -> None:
+        """Answer a request that was let in."""
+        decided = by
         exchange: Exchange
         if infer:
             exchange = inference.InferExchange(self._served)
         else:
             exchange = ArrowExchange(self._served) if head.arrow else self._plain
+        parts = head.accepts.stream is not None and not infer
+        if parts and self._streamed(head, body, told, decided, exchange):
+            return
         if head.key is None or self._once is None:
             self._work(head, body, told, decided, exchange)
         else:
-            keyed = Keyed(decided.caller, self._name, head.key, exchange.name + b"\n" + body)
+            asked = b"".join((self._choice, exchange.name, b"\n", body))
+            keyed = Keyed(decided.caller, self._name, head.key, asked)
             self._once.ask(
                 keyed, lambda done: self._work(head, body, done, decided, exchange), told, exchange.kind
             )
 
-    def _work(self, head: Head, body: bytes, told: Told, by: Admitted, exchange: Exchange) -> None:
-        """Answer a question of somebody who was let in."""
-        begin = time.perf_counter()
+    def _streamed(self, head: Head, body: bytes, told: Told, by: Admitted, exchange: Exchange) -> bool:
+        """Answer in parts; False where the caller gets the answer as one, which he takes too."""
+        kind = head.accepts.stream
+        if self._streams is None or kind is None:
+            if head.accepts.plain:
+                return False
+            raise RefusedError(406, f"{self._name!r} does not answer in parts: take application/json")
+        streams = self._streams
+        one = Streaming(
+            body,
+            kind,
+            exchange,
+            time.perf_counter(),
+            self._charge(by),
+            by.caller,
+            head.trace_id,
+            head.key,
+        )
+
+        def counted(reply: Reply) -> None:
+            self._count[reply.status].inc()
+            told(reply)
+
+        if head.key is None or self._once is None:
+            streams.ask(one, counted)
+        else:
+            keyed = Keyed(by.caller, self._name, head.key, b"".join((self._choice, kind, b"\n", body)))
+            self._once.stream(
+                keyed, lambda done, keep: streams.ask(replace(one, keep=keep), done), counted, kind
+            )
+        return True
+
+    def _charge(self, by: Admitted) -> Charge:
+        """Counts the instances of a request against who was let in."""
 
         def charge(rows: int) -> None:
             check_fits(by.limits, rows)
             self._admission.charge(by, self._name, rows, time.time())
+
+        return charge
+
+    def _work(self, head: Head, body: bytes, told: Told, by: Admitted, exchange: Exchange) -> None:
+        """Answer a question of somebody who was let in."""
+        begin = time.perf_counter()
 
         def settled(answer: Answer | Exception) -> None:
             if isinstance(answer, Exception):
@@ -150,7 +241,7 @@ class Door:
             self._seconds.observe(time.perf_counter() - begin)
 
         self._turn.add(
-            Waiting(body, begin, settled, by.caller, head.trace_id, head.key, charge, exchange),
+            Waiting(body, begin, settled, by.caller, head.trace_id, head.key, self._charge(by), exchange),
             alone=self._alone(),
         )
 
@@ -184,25 +275,29 @@ def _scraped(head: Head, told: Told) -> None:
     made.add_done_callback(lambda done: told(Reply(done.result(), kind=METRICS)))
 
 
-def _pages(served: Served) -> dict[str, bytes]:
+def _pages(served: Served, choices: tuple[str, ...]) -> dict[str, bytes]:
     """What GET answers, by path."""
     predictor, form = served.predictor, served.form
     name, version = predictor.endpoint, predictor.version
     about = orjson.dumps(served.described())
     up = orjson.dumps({"status": "ok"})
     ready = orjson.dumps({"name": name, "ready": True})
-    model = orjson.dumps(inference.metadata(name, version, form))
+    model = orjson.dumps(inference.metadata(name, version, form, choices))
+    described = document(
+        name, predictor.model, version, form, in_parts=served.parts is not None, choices=choices
+    )
     return {
         f"/v1/endpoints/{name}": about,
         f"/endpoints/{name}": about,
         f"/endpoints/{name}/health": up,
-        f"/v1/endpoints/{name}/openapi.json": orjson.dumps(document(name, predictor.model, version, form)),
+        f"/v1/endpoints/{name}/openapi.json": orjson.dumps(described),
         "/v2": orjson.dumps(inference.SERVER),
         "/v2/health/live": orjson.dumps({"live": True}),
         "/v2/health/ready": orjson.dumps({"ready": True}),
         f"/v2/models/{name}": model,
         f"/v2/models/{name}/versions/{version}": model,
         f"/v2/models/{name}/ready": ready,
+        **{f"/v2/models/{name}/versions/{one}/ready": ready for one in (str(version), *choices)},
     }
 
 

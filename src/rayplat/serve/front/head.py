@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rayplat.features.server.faults import RefusedError
 from rayplat.features.server.wire import parse
 from rayplat.serve.admission.headers import trace_id
+from rayplat.serve.front.accept import ANYTHING, Accepts, accepts
 from rayplat.serve.log.idempotency import KEY_FORM, is_key
 
 ARROW = b"application/vnd.apache.arrow.stream"
@@ -29,6 +30,8 @@ class Head:
         trace_id: 32 hex digits of `traceparent`.
         key: of `Idempotency-Key`.
         arrow: whether the body is an Arrow IPC stream.
+        model: which model or version is asked, of an endpoint with several; of `Rayplat-Model`.
+        accepts: in which forms the caller takes the answer.
     """
 
     method: str
@@ -40,6 +43,8 @@ class Head:
     trace_id: str | None = None
     key: str | None = None
     arrow: bool = False
+    accepts: Accepts = ANYTHING
+    model: str | None = None
 
 
 class Heads:
@@ -81,8 +86,16 @@ def _read(data: bytes, most_body: int) -> tuple[Head, dict[bytes, bytes]]:
         trace_id=trace_id(parsed.headers.get(b"traceparent")),
         key=_key(parsed.headers.get(b"idempotency-key")),
         arrow=parsed.headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == ARROW,
+        accepts=accepts(parsed.headers.get(b"accept")),
+        model=_model(parsed.headers),
     )
     return head, parsed.headers
+
+
+def _model(headers: dict[bytes, bytes]) -> str | None:
+    """The model that is asked for; Ray Serve's header for it is known too."""
+    value = headers.get(b"rayplat-model") or headers.get(b"serve_multiplexed_model_id")
+    return None if value is None else value.decode("latin-1")
 
 
 def _key(value: bytes | None) -> str | None:

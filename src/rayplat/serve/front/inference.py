@@ -5,6 +5,7 @@ answer is made. A column of the asking table is an input of shape [rows] or [row
 [rows, N]; the answer has the outputs `probability`, `positive` and `prediction_id`.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -31,11 +32,15 @@ _TYPES = {
 _MOST_INPUTS = 10_000
 
 
-def metadata(name: str, version: int, form: RequestForm) -> dict[str, Any]:
-    """What GET on a model tells."""
+def metadata(name: str, version: int, form: RequestForm, others: Iterable[str] = ()) -> dict[str, Any]:
+    """What GET on a model tells.
+
+    Args:
+        others: the models and versions beside its own, which have columns of their own.
+    """
     return {
         "name": name,
-        "versions": [str(version)],
+        "versions": list(dict.fromkeys((str(version), *others))),
         "platform": "rayplat",
         "inputs": [
             {"name": column, "datatype": _datatype(told.type), "shape": _shape(told.type)}
@@ -77,7 +82,7 @@ class InferExchange:
     def reply(self, answer: Answer) -> Reply:
         """See `plain.Exchange`."""
         predictor = self._served.predictor
-        return Reply(answered(predictor.endpoint, answer.records[0].version, answer, self._given))
+        return Reply(answered(predictor.endpoint, answer.version, answer, self._given))
 
 
 def _instances(content: bytes, form: RequestForm) -> tuple[list[dict[str, Any]], str | None, Any]:

@@ -10,6 +10,7 @@ that is its own, a replica is asked by its neighbours.
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,23 @@ from rayplat.serve.admission.admission import Admission
 from rayplat.serve.front.connection import STALLED_S, Connection, Shared
 from rayplat.serve.front.door import Door
 from rayplat.serve.front.neighbours import Neighbours
+from rayplat.serve.front.rooms import Rooms
 from rayplat.serve.front.seated import Seated
+from rayplat.serve.front.stream import Streams
 from rayplat.serve.front.turn import MOST_REQUESTS, Turn
 from rayplat.serve.keyed import KeyedRequests
+from rayplat.serve.multiplex.choices import Choice
+from rayplat.serve.multiplex.chosen import Chosen
+from rayplat.serve.multiplex.pool import Pool
 from rayplat.serve.prediction_log import Log
 from rayplat.serve.served import Served
 from rayplat.serve.stages import stages_of
 
 DRAIN_S = 10.0
 """How long answers that were begun may take at the end."""
+
+STREAMS_END_S = 8.0
+"""After so long a stream that goes on is told that the replica ends, within `DRAIN_S`."""
 
 _BACKLOG = 1024
 _STARTED_WITHIN_S = 10.0
@@ -52,6 +61,7 @@ class Fronted:
     Attributes:
         seat: None: the front listens for itself.
         batch: so many requests are answered together at most.
+        choices, pool: the models and versions beside its own, and where they are loaded; None: none.
     """
 
     served: Served
@@ -61,6 +71,8 @@ class Fronted:
     keyed: KeyedRequests | None = None
     seat: SeatAt | None = None
     batch: int = MOST_REQUESTS
+    choices: tuple[Choice, ...] = ()
+    pool: Pool[Chosen] | None = None
 
 
 class Front:
@@ -81,6 +93,8 @@ class Front:
         self.private_port = int(self._private.getsockname()[1])
         self._begun = threading.Event()
         self._ended: Callable[[], object] = lambda: None
+        # Those of a model that was let go are held by nobody.
+        self._streams: weakref.WeakSet[Streams] = weakref.WeakSet()
         self._thread = threading.Thread(target=self._run, name="front", daemon=True)
 
     def start(self) -> None:
@@ -107,16 +121,10 @@ class Front:
         loop = asyncio.get_running_loop()
         end = asyncio.Event()
         fronted = self._fronted
-        turn = Turn(
-            fronted.served.form,
-            fronted.served.predictor.answer,
-            fronted.log,
-            fronted.admission.waited,
-            stages=stages_of(fronted.served.predictor.endpoint),
-            most=fronted.batch,
-        )
+        turn = self._turn(fronted.served)
         near = fronted.neighbours
-        public, private = self._doors(turn, near)
+        streams = self._streams_of(fronted.served)
+        public, private, rooms = self._doors(turn, near, streams)
         shared = (public, private)
         servers = [
             await loop.create_server(lambda one=one: Connection(one), sock=sock, backlog=_BACKLOG)  # type: ignore[misc]
@@ -134,14 +142,61 @@ class Front:
         if near is not None:
             near.withdraw()
         sweeper.cancel()
+        loop.call_later(STREAMS_END_S, self._stop_streams)
         for server in servers:
             server.close()
         if seated is not None:
             await seated.leave(DRAIN_S)
         await _drain(shared)
         turn.close()
+        if rooms is not None:
+            rooms.close()
 
-    def _doors(self, turn: Turn, near: Neighbours | None) -> tuple[Shared, Shared]:
+    def _turn(self, served: Served) -> Turn:
+        fronted = self._fronted
+        return Turn(
+            served.form,
+            served.predictor.answer,
+            fronted.log,
+            fronted.admission.waited,
+            stages=stages_of(served.predictor.endpoint),
+            most=fronted.batch,
+        )
+
+    def _streams_of(self, served: Served) -> Streams | None:
+        if served.parts is None:
+            return None
+        made = Streams(served, self._fronted.log)
+        self._streams.add(made)
+        return made
+
+    def _stop_streams(self) -> None:
+        for streams in list(self._streams):
+            streams.stop()
+
+    def _rooms(self, alone: Callable[[], bool]) -> Rooms | None:
+        """The rooms of the endpoint's choices."""
+        fronted = self._fronted
+        if fronted.pool is None:
+            return None
+
+        def made(chosen: Chosen, name: str) -> Door:
+            return Door(
+                chosen.served,
+                fronted.admission,
+                self._turn(chosen.served),
+                alone,
+                keyed=fronted.keyed,
+                streams=self._streams_of(chosen.served),
+                choice=name,
+            )
+
+        named = {choice.name: choice for choice in fronted.choices}
+        return Rooms(fronted.served.predictor.endpoint, named, fronted.pool, made)
+
+    def _doors(
+        self, turn: Turn, near: Neighbours | None, streams: Streams | None
+    ) -> tuple[Shared, Shared, Rooms | None]:
         """What public and private connections share: a neighbour's request is not passed on again."""
         fronted = self._fronted
         both: list[Shared] = []
@@ -149,14 +204,24 @@ class Front:
         def alone() -> bool:
             return sum(len(one.open) for one in both) == 1
 
+        rooms = self._rooms(alone)
         passed = None if near is None else near.ask
         both.extend(
             Shared(
-                Door(fronted.served, fronted.admission, turn, alone, elsewhere, keyed=fronted.keyed).answer
+                Door(
+                    fronted.served,
+                    fronted.admission,
+                    turn,
+                    alone,
+                    elsewhere,
+                    keyed=fronted.keyed,
+                    streams=streams,
+                    rooms=rooms,
+                ).answer
             )
             for elsewhere in (passed, None)
         )
-        return both[0], both[1]
+        return both[0], both[1], rooms
 
     async def _sweep(self, shared: tuple[Shared, ...]) -> None:
         while True:

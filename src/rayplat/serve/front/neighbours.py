@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rayplat.core.settings import Settings
 from rayplat.features.server.faults import PROBLEM, RefusedError
+from rayplat.serve.front.chunked import Relay
 from rayplat.serve.front.head import ARROW, Head
 from rayplat.serve.front.reply import Reply, reply_to
 
@@ -106,10 +107,12 @@ class Neighbours:
             reader, writer = await asyncio.open_connection(_LOOPBACK, int(file.read_text()))
         try:
             writer.write(_request(head, body))
-            reply, stays = await _reply(reader)
+            reply, stays = await _reply(reader, writer)
         except BaseException:
             writer.close()
             raise
+        if reply.stream is not None:
+            return reply  # its connection is closed at its end
         if stays and len(kept) < _MOST_KEPT:
             kept.append((reader, writer))
         else:
@@ -124,24 +127,30 @@ def _request(head: Head, body: bytes) -> bytes:
         lines.append(f"traceparent: 00-{head.trace_id}-{'0' * 15}1-01")
     if head.key is not None:
         lines.append(f"idempotency-key: {head.key}")
+    if head.model is not None:
+        lines.append(f"rayplat-model: {head.model}")
     if head.arrow:
         lines.append(f"content-type: {ARROW.decode()}")
+    if head.accepts.stream is not None:
+        plain = ", application/json;q=0.5" if head.accepts.plain else ""
+        lines.append(f"accept: {head.accepts.stream.decode()}{plain}")
     text = "\r\n".join(lines).encode()
     authorization = b"" if head.authorization is None else b"\r\nauthorization: " + head.authorization
     return b"".join((text, authorization, b"\r\n\r\n", body))
 
 
-async def _reply(reader: asyncio.StreamReader) -> tuple[Reply, bool]:
+async def _reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[Reply, bool]:
     """A neighbour's reply, and whether its connection stays open."""
     first, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
     headers = {}
     for line in lines:
         name, _, value = line.partition(b": ")
         headers[name] = value
-    body = await reader.readexactly(int(headers.pop(b"content-length")))
+    stream = Relay(reader, writer) if headers.pop(b"transfer-encoding", b"") == b"chunked" else None
+    body = b"" if stream is not None else await reader.readexactly(int(headers.pop(b"content-length")))
     stays = headers.pop(b"connection", b"") != b"close"
     kind = headers.pop(b"content-type", PROBLEM)
     more = b"".join(name + b": " + value + b"\r\n" for name, value in headers.items())
     with contextlib.suppress(IndexError):
-        return Reply(body, int(first.split(b" ")[1]), kind, more), stays
+        return Reply(body, int(first.split(b" ")[1]), kind, more, stream), stays
     raise ValueError("no reply")

@@ -16,6 +16,8 @@ from rayplat.serve.log.idempotency import Busy, Claimed, Kept
 
 T = TypeVar("T")
 Told = Callable[[Reply], None]
+Keep = Callable[[bytes | None, Callable[[bytes | Exception], None]], None]
+"""Keeps an answer under its key (None: lets the key be used again), then tells, on the loop, what is kept."""
 _BUSY = Reply(problem(409, BUSY), 409, PROBLEM, b"retry-after: %d\r\n" % RETRY_AFTER_S)
 _MISMATCH = Reply(problem(422, MISMATCH), 422, PROBLEM)
 
@@ -46,6 +48,35 @@ class Once:
             if isinstance(what, Claimed):
                 try:
                     work(lambda reply: self._settle(what, reply, told))
+                # Whatever it is, the key must not stay claimed.
+                except Exception as error:
+                    self._settle(what, reply_to(error), told)
+                return
+            reply = reply_to(what) if isinstance(what, Exception) else known(what, kind)
+            self._count(reply.status)
+            told(reply)
+
+        self._then(lambda: self._requests.claim(one), found)
+
+    def stream(self, one: Keyed, work: Callable[[Told, Keep], None], told: Told, kind: bytes) -> None:
+        """Answer a request under its key in parts.
+
+        Args:
+            work: called where there is no answer yet; tells a problem, or a reply whose stream is kept.
+            kind: the content type of its answer.
+        """
+
+        def found(what: Found | Exception) -> None:
+            if isinstance(what, Claimed):
+
+                def keep(whole: bytes | None, then: Callable[[bytes | Exception], None]) -> None:
+                    if whole is None:
+                        self._then(lambda: self._requests.give_up(what), lambda _: then(b""))
+                    else:
+                        self._then(lambda: self._requests.settle(what, whole), then)
+
+                try:
+                    work(told, keep)
                 # Whatever it is, the key must not stay claimed.
                 except Exception as error:
                     self._settle(what, reply_to(error), told)

@@ -3,10 +3,12 @@
 Knows JSON Schema and OpenAPI 3.1; it does not know how a request is answered.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from rayplat.core.project.column_types import vector_length
 from rayplat.core.project.table import Column
+from rayplat.serve.front.accept import EVENTS, LINES
 from rayplat.serve.front.head import ARROW as ARROW_KIND
 from rayplat.serve.request import MAX_INSTANCES, RequestForm
 
@@ -57,11 +59,19 @@ _PROBLEM = {
     },
 }
 _BYTES = {"schema": {"type": "string", "format": "binary", "description": "an Arrow IPC stream"}}
+_EVENTS = {
+    "type": "string",
+    "description": "`prediction` with the id, any number of `part`, then `done` once the record is durable, "
+    "or `error` with a problem document",
+}
+_PARTS = {EVENTS.decode(): {"schema": _EVENTS}, LINES.decode(): {"schema": _EVENTS}}
 _KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 _REFUSALS = {
     "400": "the body is no JSON",
     "401": "no valid token",
     "403": "the token does not allow it",
+    "404": "there is no such model or version",
+    "406": "the endpoint does not answer in parts, and the caller takes nothing else",
     "409": "the same Idempotency-Key is being answered; Retry-After tells when to ask again",
     "411": "the body has no stated length",
     "413": "the body, or the number of instances, is too large",
@@ -72,8 +82,21 @@ _REFUSALS = {
 }
 
 
-def document(name: str, model: str, version: int, form: RequestForm) -> dict[str, Any]:
-    """The document of an endpoint."""
+def document(
+    name: str,
+    model: str,
+    version: int,
+    form: RequestForm,
+    *,
+    in_parts: bool = False,
+    choices: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The document of an endpoint.
+
+    Args:
+        in_parts: whether it answers in parts too.
+        choices: the models and versions beside its own that it answers with.
+    """
     refusals = {
         status: {"description": why, "content": {"application/problem+json": {"schema": _PROBLEM}}}
         for status, why in _REFUSALS.items()
@@ -94,12 +117,17 @@ def document(name: str, model: str, version: int, form: RequestForm) -> dict[str
         "parameters": [
             {"name": "traceparent", "in": "header", "required": False, "schema": {"type": "string"}},
             {"name": "Idempotency-Key", "in": "header", "required": False, "schema": _KEY},
+            *_choice_parameters(choices, "header"),
         ],
         "requestBody": {"required": True, "content": {"application/json": _asked(form), ARROW: _BYTES}},
         "responses": {
             "200": {
                 "description": "predictions, in the form that was asked in",
-                "content": {"application/json": {"schema": answer}, ARROW: _BYTES},
+                "content": {
+                    "application/json": {"schema": answer},
+                    ARROW: _BYTES,
+                    **(_PARTS if in_parts else {}),
+                },
             },
             **refusals,
         },
@@ -107,9 +135,41 @@ def document(name: str, model: str, version: int, form: RequestForm) -> dict[str
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": str(version)},
-        "paths": {f"/v1/endpoints/{name}/predict": {"post": operation}},
+        "paths": {
+            f"/v1/endpoints/{name}/predict": {"post": operation},
+            **(_choices(name, operation, choices) if choices else {}),
+        },
         "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"bearer": []}],
+    }
+
+
+def _choice_parameters(choices: Sequence[str], place: str) -> list[dict[str, Any]]:
+    if not choices:
+        return []
+    name = "Rayplat-Model" if place == "header" else "choice"
+    schema = {"type": "string", "enum": list(choices)}
+    return [{"name": name, "in": place, "required": place == "path", "schema": schema}]
+
+
+def _choices(name: str, operation: dict[str, Any], choices: Sequence[str]) -> dict[str, Any]:
+    """The paths of other models and versions; each has columns of its own."""
+    rows = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_INSTANCES}
+    schema = {"type": "object", "required": ["instances"], "properties": {"instances": rows}}
+    content = {**operation["responses"]["200"]["content"], "application/json": {"schema": {"type": "object"}}}
+    other = {
+        **operation,
+        "operationId": "predictWith",
+        "summary": "Predictions of another model or version",
+        "parameters": [*operation["parameters"][:2], *_choice_parameters(choices, "path")],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}, ARROW: _BYTES}},
+        "responses": {**operation["responses"], "200": {"description": "predictions", "content": content}},
+    }
+    told = {"description": "model, version, and whether it is loaded here, by name"}
+    listed = {"operationId": "models", "summary": "What it answers with", "responses": {"200": told}}
+    return {
+        f"/v1/endpoints/{name}/models": {"get": listed},
+        f"/v1/endpoints/{name}/models/{{choice}}/predict": {"post": other},
     }
 
 

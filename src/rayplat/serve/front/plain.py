@@ -47,7 +47,7 @@ class PlainExchange:
     def reply(self, answer: Answer) -> Reply:
         """See `Exchange`."""
         # Of several versions the one tells its name that has answered.
-        version = answer.records[0].version
+        version = answer.version
         begin = self._begins.get(version)
         if begin is None:
             head = orjson.dumps({**self._head, "version": version})

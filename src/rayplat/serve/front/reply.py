@@ -11,6 +11,8 @@ from rayplat.features.server.faults import PROBLEM, RefusedError, problem
 from rayplat.features.server.wire import FIRST
 from rayplat.serve.admission.decision import NotAdmittedError, Refused
 from rayplat.serve.admission.headers import refusal_headers
+from rayplat.serve.front.body import Body
+from rayplat.serve.multiplex.chosen import NotLoadedError
 from rayplat.serve.predictor import NotLoggedError
 from rayplat.serve.request import RequestError
 
@@ -19,12 +21,17 @@ JSON = b"application/json"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered; `more` is further header lines, each ended with CRLF."""
+    """What is answered; `more` is further header lines, each ended with CRLF.
+
+    Attributes:
+        stream: comes after the head in chunks, in the place of `body`; None: `body` is all there is.
+    """
 
     body: bytes
     status: int = 200
     kind: bytes = JSON
     more: bytes = b""
+    stream: Body | None = None
 
     def wire(self, *, close: bool, bodiless: bool = False) -> bytes:
         """The bytes on the wire.
@@ -34,6 +41,9 @@ class Reply:
             bodiless: an answer to HEAD.
         """
         ending = b"connection: close\r\n\r\n" if close else b"\r\n"
+        if self.stream is not None:
+            chunked = b"\r\ntransfer-encoding: chunked\r\n"
+            return b"".join((FIRST[self.status], self.kind, chunked, self.more, ending))
         length = b"\r\ncontent-length: %d\r\n" % len(self.body)
         body = b"" if bodiless else self.body
         return b"".join((FIRST[self.status], self.kind, length, self.more, ending, body))
@@ -51,11 +61,22 @@ def cause_of(error: BaseException) -> str:
         return "limits"
     if isinstance(error, NotLoggedError):
         return "log"
+    if isinstance(error, NotLoadedError):
+        return "model"
     if isinstance(error, UnavailableError | NotFoundError):
         return "features"
     if isinstance(error, RefusedError | UserError):
         return "request"
     return "model" if isinstance(error, BugError) else "internal"
+
+
+def _not_now(error: UnavailableError | NotFoundError) -> Reply:
+    if isinstance(error, NotLoadedError):
+        told = problem(503, f"the model {error.name!r} cannot be loaded here: ask later, or for another one")
+        return Reply(told, 503, PROBLEM, b"retry-after: 5\r\n")
+    get_logger("serve.front").error("unavailable", error=str(error))
+    told = problem(503, "the endpoint cannot answer now: ask again in a moment")
+    return Reply(told, 503, PROBLEM, b"retry-after: 1\r\n")
 
 
 def reply_to(error: BaseException) -> Reply:
@@ -72,9 +93,7 @@ def reply_to(error: BaseException) -> Reply:
         told = problem(error.status, "the request cannot be answered", faults=error.faults)
         return Reply(told, error.status, PROBLEM)
     if isinstance(error, UnavailableError | NotFoundError):
-        get_logger("serve.front").error("unavailable", error=str(error))
-        told = problem(503, "the endpoint cannot answer now: ask again in a moment")
-        return Reply(told, 503, PROBLEM, b"retry-after: 1\r\n")
+        return _not_now(error)
     if isinstance(error, UserError):
         return Reply(problem(422, "the request cannot be answered", faults=[error.what]), 422, PROBLEM)
     get_logger("serve.front").error("a request failed", exc_info=error)

@@ -42,11 +42,20 @@ class Load:
             now = self._moved(-1)
             self._answered += 1
             self._seconds += now - begin
+            if reply.stream is not None:
+                # On its way until its end, but what it takes until then says nothing of the load.
+                self._moved(1)
+                reply.stream.after.append(self._streamed)
             told(reply)
             if self.after is not None:
                 self.after()
 
         self._answer(head, body, done)
+
+    def _streamed(self) -> None:
+        self._moved(-1)
+        if self.after is not None:
+            self.after()
 
     def report(self) -> dict[str, Any]:
         """What happened since the last report: the mean of requests on their way, answers, their seconds."""

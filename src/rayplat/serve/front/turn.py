@@ -21,6 +21,7 @@ from rayplat.core.errors import UnavailableError, UserError
 from rayplat.serve.charge import Charge, free, read
 from rayplat.serve.front.pace import Pace
 from rayplat.serve.outbox import PredictionRecord
+from rayplat.serve.predicted import joined
 from rayplat.serve.prediction_log import Log
 from rayplat.serve.predictor import Answer, Asked, NotLoggedError
 from rayplat.serve.request import Question
@@ -216,9 +217,9 @@ class Turn:
     def _done(self, batch: Sequence[Waiting], answers: "Sequence[Answer | Exception]") -> None:
         settled = list(zip(batch, answers, strict=True))
         if len(answers) == 1:
-            records = answers[0].records if isinstance(answers[0], Answer) else []
+            records = answers[0].records if isinstance(answers[0], Answer) else ()
         else:
-            records = [r for a in answers if isinstance(a, Answer) for r in a.records]
+            records = joined([a.records for a in answers if isinstance(a, Answer)])
         if records:
             self._logged(settled, records)
         else:
@@ -228,7 +229,7 @@ class Turn:
             self._loop.call_soon(self._go)
 
     def _logged(
-        self, settled: "list[tuple[Waiting, Answer | Exception]]", records: list[PredictionRecord]
+        self, settled: "list[tuple[Waiting, Answer | Exception]]", records: Sequence[PredictionRecord]
     ) -> None:
         begin = time.perf_counter()
         try:

@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from rayplat.serve.outbox import PredictionRecord, microseconds
+from rayplat.serve.predicted import Joined, Part, as_text, rows_of_columns
 
 TABLE = "serving.predictions"
 
@@ -55,13 +56,18 @@ def arrow(records: Sequence[PredictionRecord]) -> pa.Table:
 
 
 def payload(records: Sequence[PredictionRecord]) -> bytes:
-    """Records of one answer as a payload."""
+    """Records of answers as a payload: a JSON list of records, and of calls with a list a field.
+
+    The latter are half the bytes, and are written without a record for each prediction.
+    """
+    if isinstance(records, Part | Joined):
+        return orjson.dumps(records.pieces(), default=as_text)
     return orjson.dumps(records if isinstance(records, list) else list(records))
 
 
 def records_of(found: bytes) -> list[PredictionRecord]:
     """The records of a payload. A column of a later release is left out."""
-    return [PredictionRecord(**_fields(row)) for row in orjson.loads(found)]
+    return [PredictionRecord(**_fields(row)) for row in _plain(found)]
 
 
 def rows_of(payloads: Sequence[bytes]) -> pa.Table:
@@ -81,6 +87,8 @@ def _plain(found: bytes) -> list[dict[str, Any]]:
     rows = orjson.loads(found)
     if not isinstance(rows, list):
         raise TypeError("a payload is a list of predictions")
+    if any("each" in row for row in rows):
+        return [one for row in rows for one in (rows_of_columns(row) if "each" in row else (row,))]
     return rows
 
 

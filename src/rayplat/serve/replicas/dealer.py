@@ -18,6 +18,7 @@ import orjson
 
 from rayplat.serve.front.reply import Reply
 from rayplat.serve.front.seat import QUIT, RETURN, descriptors, hand_over
+from rayplat.serve.replicas.affinity import asked_choice, turn_of
 from rayplat.serve.replicas.arrivals import Arrivals
 from rayplat.serve.replicas.waiting import Waiting, answer, refuse
 
@@ -53,6 +54,11 @@ class Sitting:
     def endpoint(self) -> str:
         """Of which endpoint; empty before it has told."""
         return str(self.hello.get("endpoint", ""))
+
+    @property
+    def name(self) -> str:
+        """Tells it from the others of its endpoint."""
+        return str(self.hello.get("since", ""))
 
     @property
     def bridge(self) -> bool:
@@ -137,7 +143,7 @@ class Dealer:
 
     def _arrived(self, connection: socket.socket, endpoint: str | None, seen: bytes) -> None:
         there = self.of(endpoint) if endpoint is not None else []
-        if there and self._dealt(connection, there):
+        if there and self._dealt(connection, there, asked_choice(seen)):
             return
         patience = self._patience(endpoint) if endpoint is not None else None
         if endpoint is not None and patience is not None:
@@ -153,8 +159,14 @@ class Dealer:
         else:
             refuse(connection, 404, "no such endpoint answers here")
 
-    def _dealt(self, connection: socket.socket, there: list[Sitting]) -> bool:
-        for one in sorted(there, key=lambda one: (one.open, one.ongoing, next(self._turn))):
+    def _dealt(self, connection: socket.socket, there: list[Sitting], choice: bytes | None = None) -> bool:
+        order: list[Sitting]
+        if choice is None:
+            order = sorted(there, key=lambda one: (one.open, one.ongoing, next(self._turn)))
+        else:
+            least = min(one.open for one in there)
+            order = sorted(there, key=lambda one: turn_of(choice, one.name, one.open, least))
+        for one in order:
             if hand_over(one.link, connection):
                 connection.close()
                 one.open += 1

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from rayplat.core.telemetry import configure_logging, get_logger
+from rayplat.features.server.steady import settle
 from rayplat.serve.replica import FrontAlone
 from rayplat.serve.spec import EndpointSpec
 
@@ -36,6 +37,7 @@ def warm_up() -> None:
 def main() -> None:
     """Stand by."""
     warm_up()
+    settle()  # not when a model is to be loaded: somebody waits then
     ended = threading.Event()
     told: list[FrontAlone] = []
     failed: list[Exception] = []
