@@ -21,15 +21,15 @@ from rayplat.tuning.model_trial import for_trials
 
 sys.path.insert(0, str(ROOT))
 
-STEPS = 243
+STEPS = 64
 """How often a trial that runs to its end reports."""
-PASSES = 9
-"""How often it sees each row: 27 reports a pass."""
+PASSES = 6
+"""How often it sees each row, as in the example."""
 
 SPACE = Space(
     lr=Float(1e-5, 1.0, log=True),
     weight_decay=Float(1e-6, 1.0, log=True),
-    batch_size=Choice((128, 256, 512, 1024, 2048)),
+    batch_size=Choice((32, 64, 128, 256, 512)),
     width=Int(4, 128, log=True),
     layers=Int(1, 3),
     bins=Int(0, 8),
@@ -75,7 +75,7 @@ def sampled(rows: Rows, train: int, test: int) -> Rows:
 def losses(rows: Rows, params: Mapping[str, Any], seed: int) -> Iterator[float]:
     """The log loss on the rows to measure on, by report: the example's network, optimizer and schedule.
 
-    Each report comes after a further 1/243 of the steps; nothing is trained ahead of what is asked for.
+    Each report comes after a further 1/64 of the steps; nothing is trained ahead of what is asked for.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from rayplat.core.project.model import Decay, Drift, Gate, Label, Replay
     from rayplat.core.project.project import Project
-    from rayplat.core.project.serving import Answering, Autoscale, Hours, Logging, Traffic
+    from rayplat.core.project.serving import Answering, Autoscale, Hours, Logging, Multiplex, Traffic
     from rayplat.core.project.source import (
         Avro,
         Database,
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     )
     from rayplat.core.project.space import Choice, Float, Int, Space
     from rayplat.core.project.table import Column, linear, zorder
-    from rayplat.core.project.training import Keep, OnFailure, Training
+    from rayplat.core.project.training import Keep, OnFailure, Prepare, Training
     from rayplat.core.project.view import python
     from rayplat.core.project.window import tumbling, window
+    from rayplat.serve.stream_run import StreamRun
     from rayplat.train.estimators.run import EstimatorRun
     from rayplat.train.run import TrainRun
 
@@ -78,12 +79,20 @@ _HOME_OF = {
             "Raw",
             "Reference",
         ),
-        "rayplat.core.project.serving": ("Answering", "Autoscale", "Hours", "Logging", "Traffic"),
+        "rayplat.core.project.serving": (
+            "Answering",
+            "Autoscale",
+            "Hours",
+            "Logging",
+            "Multiplex",
+            "Traffic",
+        ),
         "rayplat.core.project.space": ("Choice", "Float", "Int", "Space"),
         "rayplat.core.project.table": ("Column", "linear", "zorder"),
-        "rayplat.core.project.training": ("Keep", "OnFailure", "Training"),
+        "rayplat.core.project.training": ("Keep", "OnFailure", "Prepare", "Training"),
         "rayplat.core.project.view": ("python",),
         "rayplat.core.project.window": ("tumbling", "window"),
+        "rayplat.serve.stream_run": ("StreamRun",),
         "rayplat.train.estimators.run": ("EstimatorRun",),
         "rayplat.train.run": ("TrainRun",),
     }.items()
@@ -114,7 +123,9 @@ __all__ = [
     "Label",
     "Late",
     "Logging",
+    "Multiplex",
     "OnFailure",
+    "Prepare",
     "Project",
     "Protobuf",
     "Raw",
@@ -122,6 +133,7 @@ __all__ = [
     "Reference",
     "Replay",
     "Space",
+    "StreamRun",
     "Traffic",
     "TrainRun",
     "Training",

@@ -19,7 +19,8 @@ from tests.train.synthetic import make_rows
 
 PROJECT = Path(__file__).parents[1] / "train/projects/recorded.py"
 ROWS, EPOCHS, BATCH = 1003, 3, 64
-STEPS = EPOCHS * -(-ROWS // BATCH)
+AN_EPOCH = -(-ROWS // BATCH)
+STEPS = EPOCHS * AN_EPOCH
 # Float32 sums are not associative: a step's gradient summed over one, two or three slices differs in its last
 # bits. Measured over every scenario here: at most 1.2e-7 (one unit in the last place) in losses and weights.
 TOLERANCE = 2e-6

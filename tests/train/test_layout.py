@@ -12,7 +12,7 @@ import torch
 from rayplat.core.errors import UserError
 from rayplat.core.project.training import Training
 from rayplat.train.goodput.spending import Spent
-from rayplat.train.layout import Machine, accelerator_for, precision_of
+from rayplat.train.layout import Machine, accelerator_for, deepspeed_config, has_engine, precision_of
 from rayplat.train.worker import RunResult, WorkerTask, checkpoints_of, read_result
 
 from .elastic.processes import Group, InMemory
@@ -120,3 +120,24 @@ def test_a_sharded_network_learns_the_same_and_goes_on_unsharded(tmp_path):
     assert found.step == 18
     train(tmp_path / "one", {"training": spec}, 1)
     np.testing.assert_allclose(losses_of(tmp_path / "one"), losses_of(tmp_path / "ddp"), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("clip_norm", "clipped_at"), [(None, 0.0), (0.5, 0.5)])
+def test_deepspeed_is_told_everything_that_accelerate_would_else_make_up(clip_norm, clipped_at):
+    from accelerate import DeepSpeedPlugin
+
+    training = Training(strategy="deepspeed", clip_norm=clip_norm)
+    plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_config(training, "bf16"))
+    config = plugin.deepspeed_config
+    assert "auto" not in json.dumps(config)
+    assert not plugin.is_auto("train_micro_batch_size_per_gpu")  # or it would ask for a data loader
+    assert config["gradient_clipping"] == clipped_at
+    assert (config["zero_optimization"]["stage"], plugin.zero_stage) == (2, 2)
+    assert (config["bf16"]["enabled"], config["fp16"]["enabled"]) == (True, False)
+
+
+def test_one_worker_alone_needs_no_engine():
+    """It would look for a group that is not there."""
+    machine = Machine(gpu=True, bf16=True, deepspeed=True)
+    training = Training(strategy="deepspeed", precision="no")
+    assert not has_engine(training, accelerator_for(training, machine))

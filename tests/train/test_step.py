@@ -130,3 +130,23 @@ def test_checkpoints_are_written_every_so_many_steps(tmp_path):
     fit(run, epochs=1, batch_size=30)
     run.finish_saves()
     assert saved == [2, 4, 6, 8, 10]
+
+
+def test_a_step_that_the_scaler_passes_over_changes_nothing_and_is_counted(tmp_path):
+    """A scaler works on a CPU as on a GPU; gradients are float32 here, so an overflow needs more."""
+    run = make_run(tmp_path, Training())
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    network, optimizer = run.prepare(lambda parameters: torch.optim.SGD(parameters, lr=1.0))
+    factors, changed, scales = iter([1e36, 1.0, 1e36]), [], []
+    for batch in run.epoch_batches(0, 100):
+        before, factor = weights(run), next(factors)
+        changed.append(
+            run.step(network, optimizer, batch, lambda network, x, y, by=factor: by * squares(network, x, y))
+        )
+        assert torch.equal(before, weights(run)) != changed[-1]
+        scales.append(run.accelerator.scaler.get_scale())
+    assert changed == [False, True, False]
+    assert scales == [2.0**15, 2.0**15, 2.0**14]
+    assert run.history["overflowed_steps"] == [(0, 1.0), (2, 1.0)]
+    assert run.live.step == 3  # every batch has had its step
+    assert "skipped_steps" not in run.history

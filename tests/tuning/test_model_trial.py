@@ -81,6 +81,17 @@ def test_a_trial_of_a_project_can_be_stopped_at_an_epoch(address):
     assert len(ended.values) == 1
 
 
+def test_a_trial_that_was_killed_after_its_last_epoch_is_complete_and_never_stopped_there(address, tmp_path):
+    tried = ModelTrial(address, "click", for_trials(rows()), ("log_loss",))
+    start = Start(0, {"lr": 0.05, "epochs": 2}, (tmp_path / "state").as_uri())
+    whole = carry_out(tried, start, lambda r: True)
+    again = carry_out(
+        tried, start, lambda r: False
+    )  # its last checkpoint was there, its end was not recorded
+    assert (again.state, again.values) == ("complete", whole.values)
+    assert again.reports == whole.reports[-1:]
+
+
 @pytest.mark.parametrize("metrics", [[], ["train_seconds"], ["accuracy"]])
 def test_what_is_not_measured_is_refused(metrics):
     assert Trial(Start(0), lambda r: True).params == {}

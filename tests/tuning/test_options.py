@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from rayplat.core.errors import UserError
@@ -5,7 +7,7 @@ from rayplat.core.project.space import Choice, Float, Space
 from rayplat.tuning.caps import Caps
 from rayplat.tuning.journal import Journal, Objective, read_study
 from rayplat.tuning.model_search import GpSearch, TpeSearch
-from rayplat.tuning.model_study import Options, search_of, stopper_of
+from rayplat.tuning.model_study import Options, elastic_of, search_of, stopper_of
 from rayplat.tuning.pool import LOST
 from rayplat.tuning.promotion import Asha
 from rayplat.tuning.search import RandomSearch
@@ -48,6 +50,21 @@ def test_auto_is_a_gaussian_process_where_it_learns_from_every_trial(space, opti
 def test_options_that_do_not_go_together_are_refused(given):
     with pytest.raises(UserError):
         Options(FEW, **given)
+
+
+@pytest.mark.parametrize(
+    ("workers", "kind", "elastic"),
+    [((1, 1), "torch", True), ((1, 4), "lightgbm", True), ((2, 4), "torch", False)],
+)
+def test_trials_that_cannot_be_groups_or_are_not_to_be_train_on_one_worker(workers, kind, elastic):
+    model = SimpleNamespace(name="m", workers=workers, kind=kind)
+    assert elastic_of(model, Options(FEW, elastic=elastic), 0.0) is None
+
+
+def test_a_study_with_fewer_workers_than_a_trial_needs_is_refused():
+    model = SimpleNamespace(name="m", workers=(3, 4), kind="torch")
+    with pytest.raises(UserError, match="a model that needs 3"):
+        elastic_of(model, Options(FEW, workers=2), 0.0)
 
 
 def test_a_cap_in_money_wants_a_price_which_may_change():

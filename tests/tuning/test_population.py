@@ -95,3 +95,17 @@ def test_a_value_that_is_not_drawn_anew_changes_by_a_fifth():
 def test_a_population_that_could_not_live_is_refused(given):
     with pytest.raises(UserError):
         Population(SPACE, **given)
+
+
+def test_a_copy_that_was_killed_before_it_kept_anything_finds_its_parent_again():
+    first, second = Population(SPACE, seed=3, size=4), Population(SPACE, seed=3, size=4)
+    for number in range(4):
+        first.ask(number)
+        first.goes_on(number, 1, float(number))
+        first.ended(number, "stopped")
+    copy = first.ask(4)
+    for number in range(4):
+        second.learn(number, {1: float(number)}, "stopped")
+    second.learn(4, {}, "running")
+    assert second.origin(4) == first.origin(4) == 0  # asked before anything is proposed
+    assert second.ask(4) == copy

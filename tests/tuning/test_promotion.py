@@ -93,6 +93,17 @@ def test_a_trial_stands_by_the_best_value_it_has_reached():
     assert asha.goes_on(2, 3, 9.0)
 
 
+def test_a_rung_that_is_told_again_after_later_steps_counts_as_it_was():
+    asha = Asha(reduction=3)
+    for trial, value in enumerate((1.0, 2.0, 3.0)):
+        asha.goes_on(trial, 1, value)
+        asha.ended(trial, "stopped")
+    assert asha.again(last=False) == 0
+    assert asha.goes_on(0, 2, 0.5)
+    assert asha.goes_on(0, 1, 1.0)
+    assert asha.rungs[1] == {0: 1.0, 1: 2.0, 2: 3.0}
+
+
 def test_a_value_that_is_no_number_is_worse_than_any_other():
     asha = Asha(reduction=3)
     for trial, value in enumerate((math.nan, 1e9, 1e12)):

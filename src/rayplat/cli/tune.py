@@ -43,12 +43,15 @@ Market = Annotated[str, typer.Option("--market", help="on-demand or spot.")]
 Metric = Annotated[list[str] | None, typer.Option("--metric", help="An objective; may be given again.")]
 SearchName = Annotated[str, typer.Option("--search", help="auto, tpe, gp, random, grid or pbt.")]
 StopperName = Annotated[str, typer.Option("--stopper", help="none, asha, asha-stopping or median.")]
-Workers = Annotated[int, typer.Option("--workers", help="Trials that run at a time.")]
+Workers = Annotated[int, typer.Option("--workers", help="How many train at a time, over all trials.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Its name; one that exists goes on.")]
 Warm = Annotated[bool, typer.Option("--warm", help="Learn from earlier studies of the same model.")]
 NoCandidate = Annotated[bool, typer.Option("--no-candidate", help="Do not train and register the best.")]
 Population = Annotated[int, typer.Option("--population", help="Members that `pbt` trains.")]
 Interval = Annotated[int, typer.Option("--interval", help="Epochs of a generation of `pbt`.")]
+Elastic = Annotated[
+    bool, typer.Option("--elastic/--no-elastic", help="Trials of a network take in workers that idle.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the search.")]
 
 
@@ -71,6 +74,7 @@ def run_(  # noqa: PLR0917  # one argument an option
     warm: Warm = False,
     population: Population = 8,
     interval: Interval = 1,
+    elastic: Elastic = True,
     seed: Seed = 0,
     no_candidate: NoCandidate = False,
 ) -> None:
@@ -93,6 +97,7 @@ def run_(  # noqa: PLR0917  # one argument an option
         warm=warm,
         population=population,
         interval=interval,
+        elastic=elastic,
     )
     name = study or chosen.name
     if call.form is Format.JSON:

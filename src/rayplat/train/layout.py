@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import nn
+from accelerate import Accelerator, DistributedType
+from torch import distributed, nn
 
 from rayplat.core.errors import UserError
 from rayplat.core.project.training import Training
+from rayplat.core.settings_environment import set_for_sdk
 
 _meshes = itertools.count()
 Optimizers = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -77,13 +78,37 @@ def accelerator_for(training: Training, machine: Machine | None = None) -> Accel
     """
     machine = this_machine() if machine is None else machine
     refuse_deepspeed(training, machine)
+    precision = precision_of(training, machine)
     more: dict[str, Any] = {}
     if training.strategy == "deepspeed":
-        from accelerate import DeepSpeedPlugin
+        # Accelerate remembers it in the environment; one worker alone has nobody to share a state with.
+        set_for_sdk({"ACCELERATE_USE_DEEPSPEED": "false"})
+        if distributed.is_initialized():
+            from accelerate import DeepSpeedPlugin
 
-        more["deepspeed_plugin"] = DeepSpeedPlugin(zero_stage=2, gradient_clipping=training.clip_norm)
-    precision = precision_of(training, machine)
+            more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=deepspeed_config(training, precision))
     return Accelerator(cpu=not machine.gpu, mixed_precision=precision, **more)
+
+
+def deepspeed_config(training: Training, precision: str) -> dict[str, Any]:
+    """DeepSpeed's configuration, whole: what is left out Accelerate would take from a data loader that it
+    does not have, and it would clip gradients at 1."""
+    return {
+        # What a batch really has is for the run to say; the engine counts with it in its own log alone.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0 if training.clip_norm is None else training.clip_norm,  # 0: not at all
+        "zero_optimization": {"stage": 2},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
+    }
+
+
+def has_engine(training: Training, accelerator: Accelerator) -> bool:
+    """Whether DeepSpeed takes the steps of this group."""
+    # Accelerate is asked last: it makes an object for each answer, and a step asks several times.
+    return training.strategy == "deepspeed" and accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
 def prepare(

@@ -37,11 +37,16 @@ def record_files(
         "params": dict(params),
     }
     return {
-        RUN: json.dumps(run, sort_keys=True, indent=1).encode() + b"\n",
+        RUN: json.dumps(run, sort_keys=True, indent=1, default=_named).encode() + b"\n",
         LOCK: environment_lock().encode(),
         DIFF: code_diff(project).encode(),
         GOODPUT: json.dumps(report.as_json(), sort_keys=True).encode() + b"\n",
     }
+
+
+def _named(function: Any) -> str:
+    """A function of the project, as its name: the code itself is pinned beside."""
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def read_record(uri: str, name: str, manifest_sha256: str | None = None) -> str:

@@ -6,6 +6,7 @@ features were computed (`features.training_set`) or how batches are cut (`run`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,14 @@ class Rows:
     y_train: NDArray[np.float32]
     x_test: NDArray[np.float32]
     y_test: NDArray[np.float32]
+
+
+class ReadsRows(Protocol):
+    """Gives a worker its rows. Travels to the workers as a value."""
+
+    def read(self) -> Rows:
+        """All rows, the same ones in the same order wherever it is called."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

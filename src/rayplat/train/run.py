@@ -30,6 +30,8 @@ from rayplat.train.goodput.stopwatch import Stopwatch
 from rayplat.train.input.loader import InputLoader
 from rayplat.train.input.matrix import RowMatrix
 from rayplat.train.input.order import SampleOrder
+from rayplat.train.input.prepared import PreparedInput
+from rayplat.train.input.stream import Streams
 from rayplat.train.keeping import Keeping
 from rayplat.train.live_state import LiveState
 from rayplat.train.loss import SharedLoss
@@ -77,6 +79,7 @@ class TrainRun:
         note: tells whoever follows the run of something in words.
         kept_uri: where batches that went wrong are kept.
         params: the values of a trial, or those that the study found best; empty where nothing is tuned.
+        prepared: counts the batches that were prepared here, and by others; None where none are.
     """
 
     def __init__(
@@ -96,12 +99,14 @@ class TrainRun:
         kept_uri: str = "",
         furthest: int = 0,
         params: Mapping[str, Any] | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.inputs: Sequence[str] = rows.inputs
         self.seed = seed
         self.live = begin(build, rows, seed, checkpoints) if live is None else live
         self._rows = rows
+        self.prepared: PreparedInput | None = None
         self._matrix = RowMatrix(rows.x_train, rows.y_train)
         self._loader: tuple[SampleOrder, InputLoader] | None = None
         self._report = report
@@ -109,6 +114,7 @@ class TrainRun:
         self._global_rows = 0
         self._loss: SharedLoss | None = None
         self.training = Training() if training is None else training
+        self._streams, self._engine = streams, layout.has_engine(self.training, accelerator)
         self.note = note
         self.watch = Stopwatch() if watch is None else watch
         self.kept_uri = kept_uri or f"{checkpoints.uri}-kept-batches"
@@ -185,9 +191,22 @@ class TrainRun:
     def _loader_of(self, order: SampleOrder) -> InputLoader:
         """The same one for each epoch of an order: it has the next epoch's first batch ready."""
         if self._loader is None or self._loader[0] != order:
-            device = self.accelerator.device
-            self._loader = order, InputLoader(self._matrix, order, self.rank, self.world_size, device)
+            self.prepared, device = self._prepared_in(order), self.accelerator.device
+            given = self.rank, self.world_size, device
+            loader = InputLoader(self._matrix, order, *given, prepared=self.prepared)
+            self._loader = order, loader
         return self._loader[1]
+
+    def _prepared_in(self, order: SampleOrder) -> PreparedInput | None:
+        """The rows as the model's preparation makes them; None where it declares none."""
+        prepare, streams = self.training.prepare, self._streams
+        if prepare is None:
+            return None
+
+        def begin(at: int) -> Any:
+            return streams and streams.begin(order, at, self.rank, self.world_size)
+
+        return PreparedInput(self._matrix, prepare.rows, tuple(self.inputs), order, begin, self.note)
 
     def _between_steps(self) -> None:
         live, every = self.live, self.training.checkpoints.every_steps
@@ -275,7 +294,7 @@ class TrainRun:
             optimizer_of: makes the optimizer of the parameters that it is given.
         """
         network, optimizer = layout.prepare(self.network, optimizer_of, self.accelerator, self.training)
-        if self.training.strategy == "deepspeed":  # its state is in parts that no checkpoint of ours holds
+        if self._engine:  # its state is in parts that no checkpoint of ours holds
             self.live.optimizer = self.live.stored = None
         else:
             if layout.is_sharded(self.network):
@@ -336,7 +355,7 @@ class TrainRun:
         for name, extra in (points or {}).items():
             self.history.setdefault(name, []).extend((int(s), float(v)) for s, v in extra)
         live = self.live
-        if optimizer is not None and live.optimizer is None and self.training.strategy != "deepspeed":
+        if optimizer is not None and live.optimizer is None and not self._engine:
             live.optimizer = optimizer
         live.epochs_done = epoch + 1
         self.save(of, metrics=metrics)
@@ -371,4 +390,6 @@ class TrainRun:
 
     def leave(self) -> None:
         """The group is left: what only all of its workers can finish is given up."""
+        if self._loader is not None:
+            self._loader[1].close()
         self._keeping.leave()

@@ -20,6 +20,7 @@ from rayplat.core.project.training import Training
 from rayplat.train.failures.decisions import Halve, Skip, on_bad_loss, on_out_of_memory
 from rayplat.train.failures.kept_batch import keep_batch
 from rayplat.train.failures.memory import is_out_of_memory, micro_batches
+from rayplat.train.layout import has_engine
 from rayplat.train.leaving import LeaveError
 from rayplat.train.live_state import LiveState
 
@@ -27,6 +28,8 @@ Losses = Callable[..., Tensor]
 """The losses of some rows, one each: called with the network and the tensors of the rows."""
 SKIPPED = "skipped_steps"
 """The curve that names the steps that were skipped."""
+OVERFLOWS = "overflowed_steps"
+"""The curve of the steps that fp16's scaler passed over: its scale was too large. No fault, and no limit."""
 
 
 class BadLossError(UserError):
@@ -104,7 +107,7 @@ def _gradients(run: Stepping, network: Any, optimizer: Any, batch: Sequence[Tens
 def _hands_on(run: Stepping) -> bool:
     """Whether Accelerate has nothing of its own to do in a step: no scaling, no engine. Its wrappers would
     divide the loss by one, and look through all of `sys.path` for a package, a tenth of a small step."""
-    return run.accelerator.scaler is None and run.training.strategy != "deepspeed"
+    return run.accelerator.scaler is None and not has_engine(run.training, run.accelerator)
 
 
 def _own(run: Stepping, optimizer: Any) -> Any:
@@ -131,7 +134,7 @@ def _unsynced(network: Any) -> Any:
 
 def _change(run: Stepping, network: Any, optimizer: Any, batch: Sequence[Tensor]) -> bool:
     norm = 0.0
-    if run.training.clip_norm is not None and run.training.strategy != "deepspeed":
+    if run.training.clip_norm is not None and not has_engine(run.training, run.accelerator):
         # The same on all workers: the gradients have been exchanged.
         length = run.accelerator.clip_grad_norm_(network.parameters(), run.training.clip_norm)
         norm = float(length.full_tensor() if hasattr(length, "full_tensor") else length)
@@ -139,6 +142,10 @@ def _change(run: Stepping, network: Any, optimizer: Any, batch: Sequence[Tensor]
     scaled = run.accelerator.scaler is not None  # an overflow is the scaler's to skip, and it does
     if math.isfinite(loss) and (math.isfinite(norm) or scaled):
         _own(run, optimizer).step()
+        # The same on all workers: an overflow of one is in the exchanged gradients of all.
+        if scaled and optimizer.step_was_skipped:
+            run.live.history.setdefault(OVERFLOWS, []).append((run.live.step, 1.0))
+            return False
         return True
     _bad(run, batch, loss, norm)
     _own(run, optimizer).zero_grad()

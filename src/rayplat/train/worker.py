@@ -21,7 +21,7 @@ from rayplat.train import sealed
 from rayplat.train.checkpoint import WEIGHTS, CheckpointFolder, as_history, on_cpu
 from rayplat.train.environment import hardware
 from rayplat.train.policy import Cause
-from rayplat.train.rows import RowSource
+from rayplat.train.rows import ReadsRows
 from rayplat.train.run import TrainRun
 
 PROBABILITIES = "probabilities.safetensors"
@@ -46,7 +46,7 @@ class WorkerTask:
 
     project: str
     model: str
-    rows: RowSource
+    rows: ReadsRows
     run_uri: str
     threads: int
     kept_uri: str = ""

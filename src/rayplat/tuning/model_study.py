@@ -5,6 +5,7 @@ Knows which parts a study is made of by its options; it does not know how a sitt
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rayplat.core.errors import NotFoundError, UserError
 from rayplat.core.events import AliasMoved, EventBus
@@ -29,6 +30,9 @@ from rayplat.tuning.states import KeptStates
 from rayplat.tuning.stopping import AshaStopping, MedianStop, Stopper
 from rayplat.tuning.study import Noted, Outcome, Sitting
 
+if TYPE_CHECKING:
+    from rayplat.tuning.group_trial import Elastic
+
 CANDIDATE = "candidate"
 SEARCHES = ("auto", "tpe", "gp", "random", "grid", "pbt")
 STOPPERS = ("none", "asha", "asha-stopping", "median")
@@ -45,7 +49,8 @@ class Options:
         search: one of `SEARCHES`; see `search_of` for what `auto` is.
         stopper: one of `STOPPERS`; only where there is one objective, and for networks.
         population, interval: members of population-based training (`pbt`), and epochs of a generation.
-        workers: trials that run at a time.
+        workers: how many train at a time, over all trials.
+        elastic: trials of a network take in workers that have nothing to do, up to the model's own most.
         usd_per_worker_second: what each costs.
         warm: learn from earlier studies of the same model.
     """
@@ -61,6 +66,7 @@ class Options:
     population: int = 8
     interval: int = 1
     warm: bool = False
+    elastic: bool = True
 
     def __post_init__(self) -> None:
         check_metrics(self.metrics)
@@ -134,6 +140,35 @@ def _parts(space: Space, options: Options) -> tuple[Stopper | None, Callable[[in
     return population, lambda told: population
 
 
+def _gpus(model: Model, workers: int) -> float:
+    """Of each worker: what the model asks for, or one where there are enough of them."""
+    import ray
+
+    if model.training.gpus is not None:
+        return model.training.gpus
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return 1.0 if resources.get("GPU", 0.0) >= workers else 0.0
+
+
+def elastic_of(model: Model, options: Options, gpus: float) -> "Elastic | None":
+    """What makes trials groups; None where the model has one worker at most, or they are not to be.
+
+    Raises:
+        UserError: the study has fewer workers than one trial needs.
+    """
+    least, most = model.workers
+    if model.kind != "torch" or most == 1 or not options.elastic:
+        return None
+    if least > options.workers:
+        raise UserError(
+            f"a study with {options.workers} workers of a model that needs {least}",
+            "give as many workers, or train each trial on one: --no-elastic",
+        )
+    from rayplat.tuning.group_trial import Elastic
+
+    return Elastic.open(options.workers, model.training.cpus, gpus, model.workers)
+
+
 def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its layers
     settings: Settings,
     project: Project,
@@ -162,7 +197,10 @@ def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its
         settings, training_set.table, training_set.snapshot_id, tuple(model.feature_names), order
     )
     shared = ray.put(for_trials(source.read()))
-    tried = ModelTrial(project.address or project.where.file, model.name, shared, options.metrics)
+    gpus = _gpus(model, options.workers)
+    elastic = elastic_of(model, options, gpus)
+    address = project.address or project.where.file
+    tried = ModelTrial(address, model.name, shared, options.metrics, elastic)
     stopper, search = _parts(model.space, options)
     if stopper is not None and model.kind != "torch":
         raise UserError(
@@ -171,13 +209,9 @@ def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its
         )
     objectives = [Objective(m, m in HIGHER_IS_BETTER) for m in options.metrics]
     journal = Journal(settings.database, study, model.name, objectives, model.space)
-    pool = RayPool(
-        tried,
-        workers=options.workers,
-        cpus=model.training.cpus,
-        gpus=model.training.gpus or 0,
-        steps=stopper is not None,
-    )
+    at_a_time = options.workers // model.workers[0] if elastic else options.workers
+    cpus, steps = model.training.cpus, stopper is not None
+    pool = RayPool(tried, workers=at_a_time, cpus=cpus, gpus=gpus, steps=steps, lender=elastic)
     try:
         return Sitting(
             journal,
@@ -188,10 +222,12 @@ def tune_model(  # noqa: PLR0917  # the parts of a platform, in the order of its
             dollars_per_second=lambda: options.price() * options.workers,
             warm=options.warm,
             noted=noted,
-            states=kept_states(settings, model.name, study) if stopper is not None else None,
+            states=kept_states(settings, model.name, study) if stopper is not None or elastic else None,
         ).run()
     finally:
         pool.close()
+        if elastic is not None:
+            elastic.close()
         journal.close()
 
 

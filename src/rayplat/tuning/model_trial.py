@@ -7,7 +7,7 @@ searched or how the best becomes a version (`model_study`).
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from rayplat.tuning.trial import Trial
 
 if TYPE_CHECKING:
     from rayplat.core.project.project import Project
-    from rayplat.train.checkpoint import CheckpointFolder
+    from rayplat.tuning.group_trial import Elastic
 
 SECONDS = "train_seconds"
 HELD_OUT = 0.2
@@ -65,24 +65,38 @@ class ModelTrial:
         rows: as `for_trials` gives them, or a reference of Ray's to them: all workers of a node read the
             same memory.
         metrics: what is measured; the first is reported after each epoch.
+        elastic: makes a network's trial a group that takes in idle workers; None: it trains on one.
     """
 
     address: str
     model: str
     rows: Any
     metrics: tuple[str, ...]
+    elastic: "Elastic | None" = None
 
     def __call__(self, trial: Trial) -> Sequence[float]:
         """Train and measure."""
         model, rows = self._loaded()
         begin = time.perf_counter()
-        measure = _network if model.kind == "torch" else _estimator
+        measure = self._measure(model)
         with warnings.catch_warnings():
             # Rows in shared memory cannot be written; nobody writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             found = dict(measure(model, rows, trial, self.metrics[0]))
         found[SECONDS] = time.perf_counter() - begin
         return [found[name] for name in self.metrics]
+
+    def _measure(self, model: Model) -> Callable[[Model, Rows, Trial, str], Mapping[str, float]]:
+        if model.kind != "torch":
+            return _estimator
+        if self.elastic is None:
+            return _network
+        from rayplat.tuning.group_trial import measure_group
+
+        elastic, address, shared = self.elastic, self.address, self.rows
+        return lambda model, rows, trial, reported: measure_group(
+            elastic, model, address, shared, rows, trial, reported
+        )
 
     def _loaded(self) -> tuple[Model, Rows]:
         if not hasattr(self, "_kept"):
@@ -101,14 +115,15 @@ class ModelTrial:
 def _network(model: Model, rows: Rows, trial: Trial, reported: str) -> Mapping[str, float]:
     import torch
 
-    from rayplat.train.checkpoint import CheckpointFolder
     from rayplat.train.layout import accelerator_for
     from rayplat.train.run import TrainRun
+    from rayplat.train.worker import checkpoints_of
+    from rayplat.tuning.going_on import take_up
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="rayplat-trial-") as folder:
-        checkpoints = CheckpointFolder(trial.uri or Path(folder).as_uri())
-        known = _goes_on(trial, checkpoints)
+        checkpoints = checkpoints_of(trial.uri or Path(folder).as_uri())
+        known = take_up(trial, checkpoints)
 
         def heard(metrics: Mapping[str, float]) -> None:
             if reported in metrics:
@@ -128,31 +143,11 @@ def _network(model: Model, rows: Rows, trial: Trial, reported: str) -> Mapping[s
         try:
             if known and run.history.get(reported):  # a kill may have come before it was told
                 epoch, value = run.history[reported][-1]
-                heard({reported: value, "epoch": epoch})
+                heard({reported: value, "epoch": epoch, "of": known[1]})
             model.train(run)
             return run.evaluate()
         finally:
             checkpoints.wait()
-
-
-def _goes_on(trial: Trial, checkpoints: "CheckpointFolder") -> bool:
-    """Whether the trial has a checkpoint of its own already.
-
-    If not, it takes over the weights and the optimizer's state of the trial that it goes on from. What the
-    optimizer keeps by name (its learning rate, its weight decay) takes the trial's own values.
-    """
-    from rayplat.train.checkpoint import CheckpointFolder
-
-    if checkpoints.progress() is not None:
-        return True
-    found = CheckpointFolder(trial.origin).latest() if trial.origin else None
-    if found is None:
-        return False
-    if found.optimizer is not None:
-        for group in found.optimizer["param_groups"]:
-            group.update({name: value for name, value in trial.params.items() if name in group})
-    checkpoints.publish(found)
-    return False
 
 
 def _estimator(model: Model, rows: Rows, trial: Trial, reported: str) -> Mapping[str, float]:

@@ -5,12 +5,14 @@ Knows how trials are handed out and heard; it does not know which are worth runn
 
 import queue
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rayplat.tuning.trial import Ended, Report, Start, Tried, carry_out
 
+_IDLE_S = 5.0
 LOST = "lost"
 """The state of a trial whose worker died."""
 
@@ -114,6 +116,18 @@ class LocalPool:
         """Nothing runs between two calls."""
 
 
+class Lender(Protocol):
+    """Lends what idle workers held to the trials that run."""
+
+    def begin(self, trial: int) -> None:
+        """A trial is to run: the others make room for it."""
+        ...
+
+    def leave(self, trial: int) -> None:
+        """It has ended, or its process was lost."""
+        ...
+
+
 class RayPool:
     """Workers on Ray, each an actor that is used for one trial after another.
 
@@ -124,6 +138,8 @@ class RayPool:
         workers: how many trials run at a time.
         cpus, gpus: what each worker holds.
         ahead: how many trials wait in line at each worker; more than 1 only where reports do not wait.
+        lender: is told who runs. A worker that has had nothing to do for some seconds is ended, so that
+            others can use what it held, and made anew at its next trial.
     """
 
     def __init__(
@@ -135,6 +151,7 @@ class RayPool:
         gpus: float = 0.0,
         steps: bool = False,
         ahead: int = 1,
+        lender: Lender | None = None,
     ) -> None:
         import ray
 
@@ -143,17 +160,38 @@ class RayPool:
         self._function = ray.put(tried)
         self._kind: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Worker)
         self._steps = steps
-        self._workers = [self._kind.remote(self._function, steps) for _ in range(workers)]
+        self._lender = lender
+        self._workers: list[Any] = [None if lender else self._made() for _ in range(workers)]
+        self._idle_since = [0.0] * workers
         self._free = deque(at for _ in range(self.slots // workers) for at in range(workers))
         self._at: dict[int, tuple[int, Any]] = {}
         self._waiting: dict[Any, int] = {}
 
     def start(self, start: Start) -> None:
         """Hand it to the worker with the shortest line."""
-        at = self._free.popleft()
-        worker: Any = self._workers[at]
+        at = self._free_worker()
+        if self._lender is not None:
+            self._lender.begin(start.number)
+        worker = self._workers[at] = self._workers[at] or self._made()
         self._at[start.number] = at, worker
         self._waiting[worker.begin.remote(start)] = start.number
+
+    def _made(self) -> Any:
+        return self._kind.remote(self._function, self._steps)
+
+    def _free_worker(self) -> int:
+        """One that is there before one that is to be made."""
+        found = next((at for at in self._free if self._workers[at] is not None), self._free[0])
+        self._free.remove(found)
+        return found
+
+    def _end_idle(self) -> None:
+        if self._lender is None:
+            return
+        for at in self._free:
+            if self._workers[at] is not None and time.monotonic() - self._idle_since[at] > _IDLE_S:
+                self._ray.kill(self._workers[at])
+                self._workers[at] = None
 
     def answer(self, number: int, *, goes_on: bool) -> None:
         """Tell its worker."""
@@ -161,6 +199,7 @@ class RayPool:
 
     def heard(self, within_s: float) -> list[Heard]:
         """All that is ready after the first."""
+        self._end_idle()
         if not self._waiting:
             return []
         waiting = list(self._waiting)
@@ -178,15 +217,20 @@ class RayPool:
             at, worker = self._at[number]
             # Others in its line are told as lost, too, and must not replace its successor.
             if isinstance(error, self._ray.exceptions.ActorDiedError) and worker is self._workers[at]:
-                self._workers[at] = self._kind.remote(self._function, self._steps)
+                self._workers[at] = None if self._lender else self._made()
         if isinstance(told, Ended):
-            self._free.append(self._at.pop(number)[0])
+            at, _ = self._at.pop(number)
+            self._free.append(at)
+            self._idle_since[at] = time.monotonic()
+            if self._lender is not None:
+                self._lender.leave(number)
         return told
 
     def close(self) -> None:
         """End the workers."""
         for worker in self._workers:
-            self._ray.kill(worker)
+            if worker is not None:
+                self._ray.kill(worker)
 
 
 class _Worker:

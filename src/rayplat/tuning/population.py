@@ -112,7 +112,8 @@ class Population:
         return None
 
     def origin(self, trial: int) -> int | None:
-        """The member that a copy goes on from."""
+        """The member that a copy goes on from; a later sitting finds it again by the record."""
+        self._close()
         return self._parents.get(trial)
 
     def _may_leave(self, member: int, *, last: bool) -> bool:

@@ -5,6 +5,7 @@ runs it on.
 """
 
 import math
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Asha:
     waiting: set[int] = field(default_factory=set)
     complete: set[int] = field(default_factory=set)
     _best: dict[int, float] = field(default_factory=dict)
+    _ranked: defaultdict[int, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         check_rungs(self.grace, self.reduction)
@@ -85,12 +87,14 @@ class Asha:
         self._best[trial] = min(self._best.get(trial, math.inf), math.inf if math.isnan(value) else value)
         if not is_rung(step, self.grace, self.reduction):
             return False
-        self.rungs[step][trial] = self._best[trial]
+        if trial not in self.rungs[step]:  # it may tell a step again, after later ones
+            self.rungs[step][trial] = self._best[trial]
+            insort(self._ranked[step], (self._best[trial], trial))
         return True
 
     def _best_of(self, step: int) -> list[int]:
-        there = self.rungs[step]
-        return sorted(there, key=lambda t: (there[t], t))[: len(there) // self.reduction]
+        ranked = self._ranked[step]
+        return [trial for _, trial in ranked[: len(ranked) // self.reduction]]
 
     def _promote(self, trial: int, step: int) -> int:
         self.passed[step].add(trial)

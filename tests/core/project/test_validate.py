@@ -190,6 +190,10 @@ _ONE = [
             ("checkpoints=rp.Keep(best=2)", "checkpoints.best is 2 without a metric"),
             ("checkpoints=7", "checkpoints is 7"),
             ("strategy='fsdp2', precision='fp16'", "fsdp2 with fp16 would need a scaler of shards"),
+            ("prepare=len", "prepare is <built-in function len>"),
+            ("prepare=rp.Prepare(7)", "prepare.rows is 7 -> give a function of a RowBatch"),
+            ("prepare=rp.Prepare(len, tasks=0)", "prepare.tasks is 0"),
+            ("prepare=rp.Prepare(len, ahead_mib=0)", "prepare.ahead_mib is 0"),
             ("strategy='deepspeed', micro_batch=8", "deepspeed takes the step itself"),
             (
                 "strategy='deepspeed', on_failure=rp.OnFailure(bad_loss='skip')",
@@ -311,6 +315,8 @@ def test_junk_anywhere_gives_faults_and_never_a_traceback(data: st.DataObject) -
         answering=use(rp.Answering(batch=use(3))),
         logging=use(rp.Logging(durable=use("local"), sample=use(0.5))),
         traffic=use(rp.Traffic(by=use("k"))),
+        stream=use(lambda run: iter(())),
+        multiplex=use(rp.Multiplex(use(("model",)), use((1,)), kept=use(2), most_mib=use(None))),
     )
     project.monitor(use("m"), endpoint=use("e"), drift=use(None), decay=use(None))
     project.replay(history_until=use("2024-01-01"), live_until=use("2024-02-01"))

@@ -44,6 +44,18 @@ def network(inputs: int) -> torch.nn.Module:
     return TabularNet(inputs, hidden=(16, 8))
 
 
+def jittered(rows):
+    """Noise on the first input; who prepared how many rows, and where, is written down."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
+    with (HERE / f"prepared-{os.getpid()}.txt").open("a") as file:
+        file.write(f"{os.getpid()} {node} {len(rows.x)}\n")
+    x = rows.x.copy()
+    x[:, 0] += rows.draws.normal(1)[:, 0]
+    return x, rows.y
+
+
 @recorded.model(
     "recorded",
     rows=visits,
@@ -54,7 +66,11 @@ def network(inputs: int) -> torch.nn.Module:
     network=network,
     workers=(1, 3),
     seed=3,
-    training=rp.Training(strategy=ASKED.get("strategy", "ddp"), checkpoints=rp.Keep(**ASKED.get("keep", {}))),
+    training=rp.Training(
+        strategy=ASKED.get("strategy", "ddp"),
+        checkpoints=rp.Keep(**ASKED.get("keep", {})),
+        prepare=rp.Prepare(jittered, batches_a_task=4) if ASKED.get("prepare") else None,
+    ),
 )
 def train(run: rp.TrainRun) -> None:
     batches, boundary = run.epoch_batches, run._boundary
@@ -85,3 +101,6 @@ def write(run: rp.TrainRun, epoch: int, x: torch.Tensor) -> None:
     line = f"{time.monotonic_ns()} {run.live.step} {epoch} {run.rank} {run.world_size} {os.getpid()} {rows}\n"
     with (HERE / f"steps-{os.getpid()}.txt").open("a") as file:
         file.write(line)
+    if run.prepared is not None:
+        with (HERE / f"streamed-{os.getpid()}.txt").open("a") as file:
+            file.write(f"{run.world_size} {run.prepared.streamed}\n")

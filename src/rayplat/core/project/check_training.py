@@ -15,6 +15,7 @@ from rayplat.core.project.training import (
     STRATEGIES,
     Keep,
     OnFailure,
+    Prepare,
     Training,
 )
 
@@ -58,6 +59,13 @@ _ON_FAILURE: tuple[_Rule, ...] = (
     ("failed_checkpoints", _whole(0), "give a number of checkpoints, 0 or more"),
     ("hung_after_s", _positive, "give seconds, over 0"),
 )
+_PREPARE: tuple[_Rule, ...] = (
+    ("rows", callable, "give a function of a RowBatch"),
+    ("cpus", _positive, "give a number over 0"),
+    ("tasks", _or_none(_whole(1)), "give a number of tasks, 1 or more, or None"),
+    ("batches_a_task", _whole(1), "give a number of batches, 1 or more"),
+    ("ahead_mib", _whole(1), "give MiB, 1 or more"),
+)
 _KEEP: tuple[_Rule, ...] = (
     ("every_steps", _or_none(_whole(1)), "give a number of steps, 1 or more, or None"),
     ("last", _whole(1), "keep 1 or more"),
@@ -87,6 +95,11 @@ def check_training(model: "Model", faults: Faults) -> None:
             faults.add(
                 where, f"{subject}: checkpoints.best is {keep.best} without a metric", "name the metric"
             )
+    prepare: Any = training.prepare
+    if prepare is not None and faults.expect(
+        where, f"{subject}: prepare", prepare, Prepare, "an rp.Prepare(…)"
+    ):
+        _check(model, f"{subject}: prepare.", prepare, _PREPARE, faults)
     _check_together(model, training, faults)
 
 
@@ -99,6 +112,12 @@ def _check(model: "Model", subject: str, value: Any, rules: tuple[_Rule, ...], f
 
 def _check_together(model: "Model", training: Training, faults: Faults) -> None:
     subject = f"model {model.name!r}: training"
+    if training.prepare is not None and model.kind != "torch":
+        faults.add(
+            model.where,
+            f"{subject}: prepare is declared, and a model of kind {model.kind!r} gets all rows at once",
+            "leave prepare out, and do it in train(run)",
+        )
     if training.strategy == "fsdp2" and training.precision == "fp16":
         faults.add(model.where, f"{subject}: fsdp2 with fp16 would need a scaler of shards", "use bf16")
     skips = isinstance(training.on_failure, OnFailure) and training.on_failure.bad_loss == "skip"

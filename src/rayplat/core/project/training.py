@@ -3,7 +3,9 @@
 Knows what can be asked for and its defaults; it does not know what this machine can do (`train.layout`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 STRATEGIES = ("ddp", "fsdp2", "deepspeed")
@@ -54,6 +56,29 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """What is done to training rows before a step gets them: by other nodes, ahead of the workers.
+
+    It sees training rows alone. What an answer must see too, such as a scaling, belongs into a feature view.
+
+    Args:
+        rows: called with a `RowBatch` (x, y, the inputs' names, random numbers of each row); gives x and y of
+            the same shapes, each row of its own row alone: how many workers there are decides which rows
+            come together.
+        cpus: of each task on the cluster.
+        tasks: how many run at once for a worker, at most; None: as many as there is room for.
+        batches_a_task: consecutive batches in one task.
+        ahead_mib: what is prepared and not yet taken by a worker fills no more of the object store than this.
+    """
+
+    rows: Callable[[Any], tuple[Any, Any]]
+    cpus: float = 1.0
+    tasks: int | None = None
+    batches_a_task: int = 16
+    ahead_mib: int = 256
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """How a model is trained.
 
@@ -69,6 +94,7 @@ class Training:
         standbys: processes that are kept ready to take the place of a lost worker.
         on_failure: what is done when something goes wrong.
         checkpoints: when they are written, and which are kept.
+        prepare: what is done to training rows before a step gets them, on the CPUs of other nodes.
     """
 
     precision: str = "auto"
@@ -81,6 +107,7 @@ class Training:
     standbys: int = 0
     on_failure: OnFailure = field(default_factory=OnFailure)
     checkpoints: Keep = field(default_factory=Keep)
+    prepare: Prepare | None = None
 
     def decides(self) -> dict[str, object]:
         """What of it can change the weights by more than rounding, where it is not the default."""

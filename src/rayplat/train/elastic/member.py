@@ -22,6 +22,7 @@ from rayplat.train.elastic.notice import Departure
 from rayplat.train.elastic.process_group import OwnStore, process_group, warm_up
 from rayplat.train.goodput.spending import Spent
 from rayplat.train.goodput.stopwatch import Stopwatch
+from rayplat.train.input.stream import Streams
 from rayplat.train.layout import accelerator_for, is_sharded, will_shard
 from rayplat.train.leaving import LeaveError
 from rayplat.train.live_state import LiveState
@@ -62,6 +63,7 @@ class Member:
         self._micro_batch: int | None = None
         self._checkpoints: CheckpointFolder = checkpoints_of(task.run_uri)
         self._departure = Departure()
+        self._streams: Streams | None = None
 
     def train(self) -> None:
         """Train in every generation that this member is in, until the run is over."""
@@ -143,6 +145,7 @@ class Member:
                 kept_uri=self._task.kept_uri,
                 furthest=generation.furthest,
                 params=self._task.params,
+                streams=self._streams_of(model, rows),
             )
             try:
                 with UserCode(model):
@@ -156,6 +159,14 @@ class Member:
             if rank == 0:
                 keep_result(self._task.run_uri, run, probabilities, weights)
             accelerator.wait_for_everyone()
+
+    def _streams_of(self, model: Model, rows: Rows) -> Streams | None:
+        """Where prepared rows come from in every generation of this member."""
+        if self._streams is None and model.training.prepare is not None:
+            self._streams = Streams(
+                self._task.project, self._task.model, rows, model.training.prepare, model.seed
+            )
+        return self._streams
 
     def _begin(self, model: Model, rows: Rows, *, reads: bool) -> tuple[LiveState, tuple[int, int]]:
         """The state to begin a generation with, and how far it is."""

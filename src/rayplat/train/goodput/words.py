@@ -19,7 +19,7 @@ _WHY = {
     ),
     Spent.INPUT: (
         "input-bound: {share} waiting for rows",
-        "raise cpus in rp.Training, or move the work on the rows into a feature view",
+        "raise cpus in rp.Training, or have rows prepared by other nodes (rp.Prepare) or by a feature view",
     ),
     Spent.IDLE: (
         "idle: {share} of the workers' time had no part in the group",

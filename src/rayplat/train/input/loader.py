@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +34,22 @@ class Rows(Protocol):
         """Copies of some rows, in this order."""
 
 
+class Prepared(Protocol):
+    """Rows as a preparation makes them, by batch."""
+
+    def begin(self) -> None:
+        """Batches are wanted."""
+
+    def take(self, epoch: int, batch: int, numbers: np.ndarray[Any, Any], *, pinned: bool = False) -> Batch:
+        """A batch's rows of those numbers, in this order."""
+
+    def leave(self) -> None:
+        """Whoever waits for a batch is not to wait any more."""
+
+    def close(self) -> None:
+        """No batch is wanted any more, of no epoch."""
+
+
 @dataclass(slots=True)
 class Waiting:
     """How long training waited for input, s, over how many batches."""
@@ -55,6 +71,7 @@ class InputLoader:
         rank, world: of this process; neither changes what a global batch holds.
         device: where batches are to be; a GPU's are copied from pinned memory.
         ahead: how many batches wait ready, at most.
+        prepared: gives the batches in the place of `rows`.
     """
 
     def __init__(  # noqa: PLR0917  # what decides a batch, in order
@@ -65,6 +82,7 @@ class InputLoader:
         world: int = 1,
         device: torch.device | str = "cpu",
         ahead: int = _AHEAD,
+        prepared: Prepared | None = None,
     ) -> None:
         if len(rows) != order.rows:
             raise UserError(
@@ -75,6 +93,7 @@ class InputLoader:
         self._rows, self._order = rows, order
         self._rank, self._world = rank, world
         self._device, self._ahead = torch.device(device), ahead
+        self._prepared = prepared
         self.waiting = Waiting()
         self._kept: tuple[tuple[int, int], Batch] | None = None
 
@@ -88,26 +107,54 @@ class InputLoader:
         kept, self._kept = self._kept, None
         batch = kept[1] if kept is not None and kept[0] == (epoch, first) else None
         rest = first if batch is None else first + 1
-        with closing(_Ahead(self._gather(epoch, rest), self._ahead)) as ahead:
-            while True:
-                if batch is None:
-                    batch = ahead.next()
-                self.waiting.seconds += time.perf_counter() - begin
-                if batch is None:
-                    return
-                self.waiting.batches += 1
-                yield self._moved(batch)
-                batch, begin = None, time.perf_counter()
+        at = first
+        if self._prepared is not None:
+            self._prepared.begin()
+        try:
+            with closing(_Ahead(self._gather(epoch, rest), self._ahead)) as ahead, self._left():
+                while True:
+                    if batch is None:
+                        batch = ahead.next()
+                    self.waiting.seconds += time.perf_counter() - begin
+                    if batch is None:
+                        return
+                    self.waiting.batches += 1
+                    at += 1
+                    yield self._moved(batch)
+                    batch, begin = None, time.perf_counter()
+        finally:
+            # What is prepared of the next epoch is for a loop that has come to the end of this one.
+            if at < self._order.batches:
+                self.close()
+
+    def close(self) -> None:
+        """No batch is wanted any more."""
+        if self._prepared is not None:
+            self._prepared.close()
+
+    @contextmanager
+    def _left(self) -> Iterator[None]:
+        """However the body is left, the thread waits for no batch then."""
+        try:
+            yield
+        finally:
+            if self._prepared is not None:
+                self._prepared.leave()
+
+    def _take(self, epoch: int, at: int, mine: np.ndarray[Any, Any], *, pinned: bool) -> Batch:
+        if self._prepared is None:
+            return self._rows.take(mine, pinned=pinned)
+        return self._prepared.take(epoch, at, mine, pinned=pinned)
 
     def _gather(self, epoch: int, first: int) -> Iterator[Batch]:
         permutation = self._order.permutation(epoch)
         pinned = self._device.type == "cuda"
         for at in range(first, self._order.batches):
             mine = self._order.share(permutation, at, self._rank, self._world)
-            yield self._rows.take(mine, pinned=pinned)
+            yield self._take(epoch, at, mine, pinned=pinned)
         # While the last steps compute: the next epoch begins with it, when the thread is not there yet.
         mine = self._order.share(self._order.permutation(epoch + 1), 0, self._rank, self._world)
-        self._kept = (epoch + 1, 0), self._rows.take(mine, pinned=pinned)
+        self._kept = (epoch + 1, 0), self._take(epoch + 1, 0, mine, pinned=pinned)
 
     def _moved(self, batch: Batch) -> Batch:
         if self._device.type == "cpu":  # even a copy that is none would hand the interpreter over
