@@ -57,6 +57,15 @@ VIEWS = {
 }
 
 
+def test_rows_of_one_time_that_a_store_had_at_one_moment_rank_by_when_they_were_known():
+    """The later one was known later, but stands before the other in the log."""
+    source = frame([Event("e0", hour(3), hour(4), 1, 7, 1.0), Event("e0", hour(3), hour(3), 1, 10, 2.0)])
+    asking = pl.DataFrame({"entity": ["e0"], AT: [hour(5)]}, schema={"entity": pl.String, AT: TIME})
+    found, of = distinct([{"0": 0, "1": 11}])
+    assert recompute(RECENT, asking, source, found, of).known["recent__last"].to_list() == [1.0]
+    assert one_by_one(RECENT, asking, source, found, of)["recent__last"].to_list() == [1.0]
+
+
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
 @pytest.mark.parametrize("orderly", [True, False])
 def test_one_join_gives_what_one_join_a_question_gives(view, orderly):

@@ -1,6 +1,7 @@
 """The class `replicated` on two machines, which here are two homes that share a database and a warehouse."""
 
 import contextlib
+import os
 import shutil
 import socket
 import struct
@@ -23,9 +24,10 @@ from rayplat.serve.log.peers import Peer, Peers
 from rayplat.serve.log.places import copies_folder, replicated_folder, ship_all
 from rayplat.serve.log.rows import TABLE, payload
 from rayplat.serve.log.shipping import ship
-from rayplat.serve.log.slot import hold_new, retire, segments, slots
+from rayplat.serve.log.slot import hold_new, retire, segments, slots, writer_lock
 from rayplat.serve.log.wire import PIECE
 from tests.serve.logs import record
+from tests.serve.replicas.kept import wait_for
 
 SECRET = "s" * 64
 
@@ -306,12 +308,20 @@ def test_a_peer_is_known_as_long_as_it_runs(tmp_path):
     peers.close()
 
 
+def _is_free(slot):
+    held = writer_lock(slot)
+    if held is not None:
+        os.close(held)
+    return held is not None
+
+
 def test_what_came_to_a_copy_after_it_was_read_keeps_it(nodes, tmp_path):
     place = nodes.add("b")
     log = nodes.log()
     told = _write(log, 3)
     nodes.close()
     slot = _slots(place)[0]
+    wait_for(lambda: _is_free(slot), 30)  # the peer learns from its socket that nobody writes any more
 
     def grows(point):
         if point == "committed" and not grown:

@@ -129,9 +129,9 @@ def _ties_mended(
     """Answer anew, step by step, for the entities of which two rows of one time came in another order."""
     keys = [*view.entity, str(view.source.event_time)]
     tied = seen.filter(pl.struct(keys).is_duplicated()).sort([*keys, *_rank(view)])
-    turned = (
-        tied.filter((pl.col(_VISIBLE) < pl.col(_VISIBLE).shift(1)).over(keys)).select(view.entity).unique()
-    )
+    # The join ranks rows that the store had at one moment by their offsets, also where they were known apart.
+    before = _comes_before((_VISIBLE, OFFSET, PARTITION))
+    turned = tied.filter(before.over(keys)).select(view.entity).unique()
     if turned.is_empty():
         return answered
     names = dict(zip(view.asks, view.entity, strict=True))
@@ -145,6 +145,15 @@ def _ties_mended(
         parts.append(anew.with_columns(group.get_column("\0row")).select(parts[0].columns))
     whole = pl.concat(parts, how="vertical_relaxed").unique("\0row", keep="last", maintain_order=True)
     return whole.sort("\0row").select(view.names)
+
+
+def _comes_before(columns: Sequence[str]) -> pl.Expr:
+    """Whether a row is less than the one above it, by the first of some columns in which they differ."""
+    less, same = pl.lit(False), pl.lit(True)
+    for name in columns:
+        above = pl.col(name).shift(1)
+        less, same = less | (same & (pl.col(name) < above)), same & (pl.col(name) == above)
+    return less
 
 
 def in_order(views: Sequence[FeatureView], has: Sequence[str]) -> Iterator[FeatureView]:
