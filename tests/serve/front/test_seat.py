@@ -1,3 +1,4 @@
+import os
 import socket
 import threading
 import time
@@ -10,12 +11,23 @@ from rayplat.serve.front.head import Head
 from rayplat.serve.front.listener import Front, Fronted, SeatAt
 from rayplat.serve.front.neighbours import Neighbours
 from rayplat.serve.front.reply import Reply
+from rayplat.serve.front.seat import LONGEST_NAME, seat_path
 from rayplat.serve.front.seated import Load
 from tests.serve.replicas.kept import keeping, sit, spec_of, wait_for
 
 from .served import MemoryLog, served
 
 QUESTION = {"instances": [{"shop": "north", "amount": 0.5}]}
+
+
+def test_a_long_folder_has_seats_as_well(tmp_path):
+    folder = tmp_path / ("long" * 30)
+    with keeping(folder) as keeper:
+        assert len(os.fsencode(keeper.seats)) <= LONGEST_NAME
+        assert keeper.seats.is_socket()
+        assert seat_path(folder, keeper.port) == keeper.seats
+        assert seat_path(folder / "other", keeper.port) != keeper.seats
+    assert not keeper.seats.exists()
 
 
 def test_load_is_the_mean_of_requests_on_their_way_and_the_time_of_answers():

@@ -15,7 +15,10 @@ A replica says lines of JSON: `hello`, then reports, then `bye`; a line `give` h
 
 import asyncio
 import contextlib
+import hashlib
+import os
 import socket
+import tempfile
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,9 @@ import orjson
 
 CONNECTION, RETURN, QUIT = b"c", b"r", b"q"
 _FDS = socket.CMSG_SPACE(array("i").itemsize)
+LONGEST_NAME = 103
+"""Bytes of a socket's name; Linux has 4 more, others not."""
+
 _AGAIN_S = 0.1
 _BYE_S = 1.0
 
@@ -35,8 +41,12 @@ def keeper_folder(folder: Path, port: int) -> Path:
 
 
 def seat_path(folder: Path, port: int) -> Path:
-    """Where the keeper of a port is found."""
-    return keeper_folder(folder, port) / "seats"
+    """Where the keeper of a port is found; in the temporary folder where a socket cannot have so long a name."""
+    path = keeper_folder(folder, port) / "seats"
+    if len(os.fsencode(path)) <= LONGEST_NAME:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"rayplat-seats-{digest}"
 
 
 class Seat:
