@@ -41,7 +41,7 @@ def keeper_folder(folder: Path, port: int) -> Path:
 
 
 def seat_path(folder: Path, port: int) -> Path:
-    """Where the keeper of a port is found; in the temporary folder where a socket cannot have so long a name."""
+    """Where the keeper of a port is found: in the temporary folder where a socket cannot have a long name."""
     path = keeper_folder(folder, port) / "seats"
     if len(os.fsencode(path)) <= LONGEST_NAME:
         return path
