@@ -4,13 +4,11 @@ Knows Ray's command line and its session folder; it does not know when a head is
 its control store again (`local.supervisor`).
 """
 
-import hashlib
 import json
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from rayplat.cluster.token import client_environment
 from rayplat.core.errors import UnavailableError
 from rayplat.core.settings import Settings
 from rayplat.core.settings_environment import as_environment, process_environment
+from rayplat.core.short_paths import short_path
 
 SUPERVISOR = "supervisor"
 RECORDER = "recorder"
@@ -66,8 +65,7 @@ class Head:
 
 def ray_folder(settings: Settings) -> Path:
     """Ray's own folder: short, since a Unix socket's path may have 107 characters and no more."""
-    digest = hashlib.sha256(str(settings.home).encode()).hexdigest()[:10]
-    return Path(tempfile.gettempdir()) / f"rayplat-{digest}"
+    return short_path(settings.home)
 
 
 def read_head(settings: Settings) -> Head | None:

@@ -44,19 +44,10 @@ class Once:
             told: hears the reply, on the loop.
         """
 
-        def found(what: Found | Exception) -> None:
-            if isinstance(what, Claimed):
-                try:
-                    work(lambda reply: self._settle(what, reply, told))
-                # Whatever it is, the key must not stay claimed.
-                except Exception as error:
-                    self._settle(what, reply_to(error), told)
-                return
-            reply = reply_to(what) if isinstance(what, Exception) else known(what, kind)
-            self._count(reply.status)
-            told(reply)
+        def begin(claimed: Claimed) -> None:
+            work(lambda reply: self._settle(claimed, reply, told))
 
-        self._then(lambda: self._requests.claim(one), found)
+        self._claim(one, begin, told, kind)
 
     def stream(self, one: Keyed, work: Callable[[Told, Keep], None], told: Told, kind: bytes) -> None:
         """Answer a request under its key in parts.
@@ -66,17 +57,24 @@ class Once:
             kind: the content type of its answer.
         """
 
+        def begin(claimed: Claimed) -> None:
+            def keep(whole: bytes | None, then: Callable[[bytes | Exception], None]) -> None:
+                if whole is None:
+                    self._then(lambda: self._requests.give_up(claimed), lambda _: then(b""))
+                else:
+                    self._then(lambda: self._requests.settle(claimed, whole), then)
+
+            work(told, keep)
+
+        self._claim(one, begin, told, kind)
+
+    def _claim(self, one: Keyed, begin: Callable[[Claimed], None], told: Told, kind: bytes) -> None:
+        """Begin a request whose key is free; tell what is known of any other."""
+
         def found(what: Found | Exception) -> None:
             if isinstance(what, Claimed):
-
-                def keep(whole: bytes | None, then: Callable[[bytes | Exception], None]) -> None:
-                    if whole is None:
-                        self._then(lambda: self._requests.give_up(what), lambda _: then(b""))
-                    else:
-                        self._then(lambda: self._requests.settle(what, whole), then)
-
                 try:
-                    work(told, keep)
+                    begin(what)
                 # Whatever it is, the key must not stay claimed.
                 except Exception as error:
                     self._settle(what, reply_to(error), told)

@@ -15,16 +15,16 @@ A replica says lines of JSON: `hello`, then reports, then `bye`; a line `give` h
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import socket
-import tempfile
 from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from rayplat.core.short_paths import short_path
 
 CONNECTION, RETURN, QUIT = b"c", b"r", b"q"
 _FDS = socket.CMSG_SPACE(array("i").itemsize)
@@ -45,8 +45,7 @@ def seat_path(folder: Path, port: int) -> Path:
     path = keeper_folder(folder, port) / "seats"
     if len(os.fsencode(path)) <= LONGEST_NAME:
         return path
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"rayplat-seats-{digest}"
+    return short_path(path, "seats-")
 
 
 class Seat:
